@@ -1,0 +1,47 @@
+# SPDX-License-Identifier: GPL-2.0
+#
+# Targets only; each one's work is in the script that it calls, with --help.
+
+export BUILD := $(abspath $(or $(BUILD),build))
+STAGE := tests/lib/stage
+STAGES := $(BUILD)/results/stages
+SELECT := $(and $(KERNEL),--kernel '$(KERNEL)') $(and $(LIST),--list) $(patsubst %,'%',$(T))
+RUN = tests/run --stages $(STAGES) $(SELECT)
+# A list needs nothing built.
+PREPARE := $(if $(LIST),,kernel userspace rdma-core)
+
+help: ## these targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
+	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD='
+
+deps: ## install the Debian packages that are missing
+	@$(STAGE) deps 300 tests/lib/deps
+kernel: deps ## build both kernels: stock, and the tree with the series (DIRTY=1: as edited)
+	@$(STAGE) kernel 1200 kernel-patches/build $(and $(DIRTY),--dirty)
+stock: deps ## build the stock kernel only
+	@$(STAGE) stock 700 kernel-patches/build --stock
+userspace: deps ## build our programs
+	@$(STAGE) userspace 60 $(MAKE) --no-print-directory -C userspace
+rdma-core: deps ## build rdma-core 56.1, in place
+	@$(STAGE) rdma-core 300 userspace/rdma-core/build
+demo: kernel userspace ## RDMA to and from unpinned memory, every byte verified
+	@tests/vm/run --pmem 512M --memory 2G -- $(BUILD)/bin/odp-demo
+smoke: $(PREPARE) ## the quick tests, under 5 minutes once built
+	@$(RUN) --stage smoke
+check: $(PREPARE) ## all tests for a landing, under an hour from nothing
+	@$(RUN) --stage check
+check-long: $(PREPARE) ## what does not fit into check as well
+	@$(RUN) --stage long
+perf: kernel userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
+	@perf/run $(and $(QUICK),--quick)
+compare: kernel userspace ## benchmark kernels A= and B=, each a bzImage, stock or tree
+	@perf/compare $(and $(QUICK),--quick) '$(A)' '$(B)'
+series: deps ## write the series as mails, with the recipients
+	@kernel-patches/format
+refresh: ## bring the repository up to date from the edited build/linux
+	@kernel-patches/refresh
+clean: ## remove everything that was built
+	rm -rf $(BUILD)
+
+.NOTPARALLEL:
+.PHONY: help deps kernel stock userspace rdma-core demo smoke check check-long perf compare series refresh clean
