@@ -21,6 +21,9 @@
 #define MAX_CHUNK	ODP_MIB		/* one message */
 #define MIN_SIZE	(4 * ODP_MIB)
 
+#define HEADER_FORMAT	"%-10s %10s  %11s %8s  %9s %9s  %7s %7s  %8s\n"
+#define ROW_FORMAT	"%-10s %6zu MiB  %11s %8.3f  %5zu MiB %5zu MiB  %7lu %7lu  %4zu MiB\n"
+
 struct row {
 	struct odp_mem mem;
 	struct odp_mr mr;
@@ -196,7 +199,7 @@ static int run_row(struct demo *demo, enum odp_mem_kind kind)
 	if (!ret && counters.invalidations == row.before.invalidations)
 		ret = odp_fail(EPROTO, "pages went away, but no invalidation was counted");
 	if (!ret)
-		printf("%-10s %6zu MiB %12s %10.3f %5zu MiB %5zu MiB %8lu %8lu %6zu MiB\n",
+		printf(ROW_FORMAT,
 		       odp_mem_name(kind), row.mr.length / ODP_MIB, pinned,
 		       row.register_ns / 1e6, row.written / ODP_MIB, row.read / ODP_MIB,
 		       counters.faults - row.before.faults,
@@ -247,8 +250,10 @@ static int run_rows(struct demo *demo, const enum odp_mem_kind *kinds, int count
 	int failed = 0;
 	int i;
 
-	printf("                         register, ms       moved by RDMA         pages          bytes\n"
-	       "memory      registered   pinned        ODP   written      read   faulted  invalid.  verified\n");
+	printf("%-10s %10s  %s  %s  %s\n", "", "", "-- register in ms --", "-- moved by RDMA --",
+	       "-- pages --");
+	printf(HEADER_FORMAT, "memory", "registered", "pinned", "ODP", "written", "read",
+	       "faulted", "lost", "verified");
 	for (i = 0; i < count; i++) {
 		fflush(stdout);
 		if (!run_row(demo, kinds[i]))
@@ -267,9 +272,9 @@ static int run_rows(struct demo *demo, const enum odp_mem_kind *kinds, int count
 
 static void explain(void)
 {
-	printf("\nEvery byte was compared: after the writes, after the pages were taken from the device\n"
-	       "and read back through it, and after they were thrown away and written anew. An error\n"
-	       "name under \"pinned\" is the kernel's refusal to pin such memory.\n"
+	printf("\nEvery byte was compared: after it was written; when it was read back, the pages having\n"
+	       "been taken from the device; and when all of it had been thrown away and written anew.\n"
+	       "An error name under \"pinned\" is the kernel's refusal to pin such memory.\n"
 	       "\n"
 	       "Next: your own program beside it      tests/vm/run -- ./program\n"
 	       "      the smallest ODP program        userspace/example.c\n"

@@ -3,9 +3,10 @@
  * The smallest ODP program: RDMA into memory that is not pinned. Plain
  * libibverbs; copy it.
  *
- *	odp-example [FILE]	an RDMA WRITE into FILE (made, and 64 MiB long), which may be
- *				on a DAX filesystem; without FILE into anonymous memory
- *	cc -o example example.c -libverbs
+ *	cc example.c -libverbs && ./a.out [FILE]
+ *
+ * It writes by RDMA into FILE (which it makes, 64 MiB long), on a DAX filesystem
+ * or any other; without FILE into anonymous memory.
  */
 #include <err.h>
 #include <fcntl.h>
@@ -80,8 +81,9 @@ int main(int argc, char **argv)
 	int n;
 
 	if (argc > 2 || (argc == 2 && argv[1][0] == '-')) {
-		fprintf(stderr, "usage: odp-example [FILE]\n");
-		return argc == 2 && !strcmp(argv[1], "--help") ? 0 : 2;
+		n = argc == 2 && !strcmp(argv[1], "--help") ? 0 : 2;
+		fprintf(n ? stderr : stdout, "usage: odp-example [FILE]\n");
+		return n;
 	}
 	if (!devices || !devices[0])
 		errx(1, "no RDMA device: rdma link add rxe0 type rxe netdev <interface>");

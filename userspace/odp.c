@@ -463,8 +463,11 @@ int odp_counters(struct odp_mr *mr, struct odp_counters *counters)
 static int create_end(struct odp_end *end, struct odp_dev *dev,
 		      const struct odp_pair_attr *attr)
 {
+	struct ibv_srq_init_attr srq = {
+		.attr = { .max_wr = attr->max_wr, .max_sge = attr->max_sge },
+	};
 	struct ibv_qp_init_attr init = {
-		.qp_type = IBV_QPT_RC,
+		.qp_type = attr->type ? attr->type : IBV_QPT_RC,
 		.cap = {
 			.max_send_wr = attr->max_wr,
 			.max_recv_wr = attr->max_wr,
@@ -479,6 +482,12 @@ static int create_end(struct odp_end *end, struct odp_dev *dev,
 		return fail_errno("ibv_create_cq");
 	init.send_cq = end->cq;
 	init.recv_cq = end->cq;
+	if (attr->srq) {
+		end->srq = ibv_create_srq(dev->pd, &srq);
+		if (!end->srq)
+			return fail_errno("ibv_create_srq");
+		init.srq = end->srq;
+	}
 	end->qp = ibv_create_qp(dev->pd, &init);
 	if (!end->qp)
 		return fail_errno("ibv_create_qp");
@@ -496,19 +505,33 @@ static int mtu_enum(int mtu)
 	return 0;
 }
 
-static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer,
-		       const struct odp_pair_attr *attr)
+#define UD_QKEY	0x1234
+
+static int to_init(struct odp_end *end, struct odp_dev *dev)
 {
-	int reads = dev->attr.max_qp_rd_atom < 16 ? dev->attr.max_qp_rd_atom : 16;
+	bool ud = end->qp->qp_type == IBV_QPT_UD;
 	struct ibv_qp_attr init = {
 		.qp_state = IBV_QPS_INIT,
 		.port_num = dev->port,
+		.qkey = UD_QKEY,
 		.qp_access_flags = ODP_ACCESS | IBV_ACCESS_REMOTE_ATOMIC,
 	};
+	int ret;
+
+	ret = ibv_modify_qp(end->qp, &init, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
+			    (ud ? IBV_QP_QKEY : IBV_QP_ACCESS_FLAGS));
+	if (ret)
+		return odp_fail(ret, "QP to INIT: %s", strerror(ret));
+	return 0;
+}
+
+static int to_rtr(struct odp_end *end, struct odp_dev *dev, const struct odp_pair_attr *attr,
+		  int reads)
+{
 	struct ibv_qp_attr rtr = {
 		.qp_state = IBV_QPS_RTR,
 		.path_mtu = mtu_enum(attr->mtu),
-		.dest_qp_num = peer,
+		.dest_qp_num = end->peer,
 		.max_dest_rd_atomic = reads,
 		.min_rnr_timer = 12,
 		.ah_attr = {
@@ -521,6 +544,26 @@ static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer,
 			},
 		},
 	};
+	int mask = IBV_QP_STATE, ret;
+
+	if (end->qp->qp_type == IBV_QPT_UD) {
+		errno = 0;
+		end->ah = ibv_create_ah(dev->pd, &rtr.ah_attr);
+		if (!end->ah)
+			return fail_errno("ibv_create_ah");
+	} else {
+		mask |= IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN;
+	}
+	if (end->qp->qp_type == IBV_QPT_RC)
+		mask |= IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER;
+	ret = ibv_modify_qp(end->qp, &rtr, mask);
+	if (ret)
+		return odp_fail(ret, "QP to RTR: %s", strerror(ret));
+	return 0;
+}
+
+static int to_rts(struct odp_end *end, const struct odp_pair_attr *attr, int reads)
+{
 	struct ibv_qp_attr rts = {
 		.qp_state = IBV_QPS_RTS,
 		.timeout = attr->timeout,
@@ -528,22 +571,30 @@ static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer,
 		.rnr_retry = attr->rnr_retry,
 		.max_rd_atomic = reads,
 	};
-	int ret;
+	int mask = IBV_QP_STATE | IBV_QP_SQ_PSN, ret;
 
-	ret = ibv_modify_qp(end->qp, &init, IBV_QP_STATE | IBV_QP_PKEY_INDEX | IBV_QP_PORT |
-			    IBV_QP_ACCESS_FLAGS);
-	if (ret)
-		return odp_fail(ret, "QP to INIT: %s", strerror(ret));
-	ret = ibv_modify_qp(end->qp, &rtr, IBV_QP_STATE | IBV_QP_AV | IBV_QP_PATH_MTU |
-			    IBV_QP_DEST_QPN | IBV_QP_RQ_PSN | IBV_QP_MAX_DEST_RD_ATOMIC |
-			    IBV_QP_MIN_RNR_TIMER);
-	if (ret)
-		return odp_fail(ret, "QP to RTR: %s", strerror(ret));
-	ret = ibv_modify_qp(end->qp, &rts, IBV_QP_STATE | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-			    IBV_QP_RNR_RETRY | IBV_QP_SQ_PSN | IBV_QP_MAX_QP_RD_ATOMIC);
+	if (end->qp->qp_type == IBV_QPT_RC)
+		mask |= IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT | IBV_QP_RNR_RETRY |
+			IBV_QP_MAX_QP_RD_ATOMIC;
+	ret = ibv_modify_qp(end->qp, &rts, mask);
 	if (ret)
 		return odp_fail(ret, "QP to RTS: %s", strerror(ret));
 	return 0;
+}
+
+static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer,
+		       const struct odp_pair_attr *attr)
+{
+	int reads = dev->attr.max_qp_rd_atom < 16 ? dev->attr.max_qp_rd_atom : 16;
+	int ret;
+
+	end->peer = peer;
+	ret = to_init(end, dev);
+	if (!ret)
+		ret = to_rtr(end, dev, attr, reads);
+	if (!ret)
+		ret = to_rts(end, attr, reads);
+	return ret;
 }
 
 int odp_connect(struct odp_pair *pair, struct odp_dev *dev,
@@ -575,6 +626,10 @@ static void destroy_end(struct odp_end *end)
 {
 	if (end->qp)
 		ibv_destroy_qp(end->qp);
+	if (end->ah)
+		ibv_destroy_ah(end->ah);
+	if (end->srq)
+		ibv_destroy_srq(end->srq);
 	if (end->cq)
 		ibv_destroy_cq(end->cq);
 	memset(end, 0, sizeof(*end));
@@ -599,7 +654,11 @@ int odp_post(struct odp_end *end, enum ibv_wr_opcode opcode, uint64_t wr_id,
 	};
 	int ret;
 
-	if (remote) {
+	if (end->ah) {
+		wr.wr.ud.ah = end->ah;
+		wr.wr.ud.remote_qpn = end->peer;
+		wr.wr.ud.remote_qkey = UD_QKEY;
+	} else if (remote) {
 		wr.wr.rdma.remote_addr = remote->iova + remote_offset;
 		wr.wr.rdma.rkey = remote->mr->rkey;
 	}
@@ -619,7 +678,8 @@ int odp_post_recv(struct odp_end *end, uint64_t wr_id, struct ibv_sge *sge,
 	};
 	int ret;
 
-	ret = ibv_post_recv(end->qp, &wr, &bad);
+	ret = end->srq ? ibv_post_srq_recv(end->srq, &wr, &bad) :
+			 ibv_post_recv(end->qp, &wr, &bad);
 	if (ret)
 		return odp_fail(ret, "ibv_post_recv: %s", strerror(ret));
 	return 0;
@@ -879,7 +939,10 @@ int odp_mem_discard(struct odp_mem *mem, size_t offset, size_t length)
 
 int odp_mem_remap(struct odp_mem *mem, size_t offset, size_t length)
 {
-	return map_over(mem, offset, length);
+	int ret = map_over(mem, offset, length);
+
+	/* Here it was available a moment ago. */
+	return ret == -ENODEV ? -ENOMEM : ret;
 }
 
 /* --- the pattern ----------------------------------------------------------- */

@@ -117,9 +117,12 @@ int odp_counters(struct odp_mr *mr, struct odp_counters *counters);
 struct odp_end {
 	struct ibv_cq *cq;	/* for sends and receives */
 	struct ibv_qp *qp;
+	struct ibv_srq *srq;	/* or NULL */
+	struct ibv_ah *ah;	/* UD only: the way to the peer */
+	uint32_t peer;		/* the other end's QP number */
 };
 
-/* Two RC queue pairs of one device, connected to each other. */
+/* Two queue pairs of one device, connected to each other. */
 struct odp_pair {
 	struct odp_dev *dev;
 	struct odp_end local;	/* the requester in odp_write() and its like */
@@ -133,6 +136,8 @@ struct odp_pair_attr {
 	int rnr_retry;		/* 7: for ever */
 	int max_wr;
 	int max_sge;
+	enum ibv_qp_type type;	/* IBV_QPT_RC where 0; or IBV_QPT_UC, IBV_QPT_UD */
+	bool srq;		/* receives go to a shared receive queue at each end */
 };
 
 /*

@@ -29,6 +29,7 @@ class Report:
         self.last_line = ''
         self.details = []
         self.nested_failure = ''
+        self.said_not_ok = False
         self.bailed_out = None
 
     def add(self, outcome, name, detail=''):
@@ -62,6 +63,7 @@ class Report:
         name = match['name'] or f'result {len(self.results) + 1}'
         number = int(match['number'] or len(self.results) + 1)
         outcome = 'pass' if match['status'].lower() == 'ok' else 'fail'
+        self.said_not_ok |= outcome == 'fail'
         if number != len(self.results) + 1:
             outcome, detail = 'fail', f'it is number {len(self.results) + 1}, not {number}'
         elif match['skip'] and outcome == 'pass':
@@ -75,7 +77,6 @@ class Report:
     def finish(self, status, trouble=''):
         """The test has ended, by itself with an exit status, or by trouble."""
         ran = self.printed = len(self.results)
-        failed = any(result.outcome == 'fail' for result in self.results)
         if trouble:
             self.add('fail', 'runs to its end', f'{trouble}, {self.progress(ran)}')
         elif self.bailed_out:
@@ -91,9 +92,9 @@ class Report:
             self.add('fail', 'keeps to its plan', self.progress(ran))
         elif ran == 0:
             self.add('fail', 'has results', 'it printed none')
-        elif (status != 0) != failed:
-            self.add('fail', 'exit status agrees with its results',
-                     f'status {status}, but ' + ('a result is not ok' if failed else 'all are ok'))
+        elif (status != 0) != self.said_not_ok:
+            said = 'a result is not ok' if self.said_not_ok else 'all are ok'
+            self.add('fail', 'exit status agrees with its results', f'status {status}, but {said}')
 
     def skips_whole(self, status, ran):
         return ran == 0 and (status == SKIPPED or (status == 0 and self.whole_skip is not None))
