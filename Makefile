@@ -7,24 +7,29 @@ STAGE := tests/lib/stage
 STAGES := $(BUILD)/results/stages
 SELECT := $(and $(KERNEL),--kernel '$(KERNEL)') $(and $(LIST),--list) $(patsubst %,'%',$(T))
 RUN = tests/run --stages $(STAGES) $(SELECT)
-# A list needs nothing built.
-PREPARE := $(if $(LIST),,kernel userspace rdma-core)
+# A list needs nothing built, and a kernel from elsewhere none of ours.
+KERNELS := $(if $(KERNEL),$(filter stock tree,$(KERNEL)),kernel)
+JOB_OPTION = $(and $(JOBS),$1 $(JOBS))
+PREPARE := $(if $(LIST),,$(KERNELS) userspace rdma-core)
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD='
+	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD= JOBS='
 
 deps: ## install the Debian packages that are missing
+	@rm -f $(STAGES)
 	@$(STAGE) deps 300 tests/lib/deps
-kernel: deps ## build both kernels: stock, and the tree with the series (DIRTY=1: as edited)
-	@$(STAGE) kernel 1200 kernel-patches/build $(and $(DIRTY),--dirty)
+kernel: deps ## build both kernels (DIRTY=1: only the patched one, as edited in build/linux)
+	@$(STAGE) kernel 1200 kernel-patches/build $(and $(DIRTY),--dirty) $(call JOB_OPTION,--jobs)
 stock: deps ## build the stock kernel only
-	@$(STAGE) stock 700 kernel-patches/build --stock
+	@$(STAGE) stock 700 kernel-patches/build --stock $(call JOB_OPTION,--jobs)
+tree: deps ## build the patched kernel only
+	@$(STAGE) tree 700 kernel-patches/build $(if $(DIRTY),--dirty,--tree) $(call JOB_OPTION,--jobs)
 userspace: deps ## build our programs
 	@$(STAGE) userspace 60 $(MAKE) --no-print-directory -C userspace
 rdma-core: deps ## build rdma-core 56.1, in place
-	@$(STAGE) rdma-core 300 userspace/rdma-core/build
-demo: kernel userspace ## RDMA to and from unpinned memory, every byte verified
+	@$(STAGE) rdma-core 300 userspace/rdma-core/build $(call JOB_OPTION,-j)
+demo: tree userspace ## RDMA to and from unpinned memory, every byte verified
 	@tests/vm/run --pmem 512M --memory 2G -- $(BUILD)/bin/odp-demo
 smoke: $(PREPARE) ## the quick tests, under 5 minutes once built
 	@$(RUN) --stage smoke
@@ -32,7 +37,7 @@ check: $(PREPARE) ## all tests for a landing, under an hour from nothing
 	@$(RUN) --stage check
 check-long: $(PREPARE) ## what does not fit into check as well
 	@$(RUN) --stage long
-perf: kernel userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
+perf: tree userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
 	@perf/run $(and $(QUICK),--quick)
 compare: kernel userspace ## benchmark kernels A= and B=, each a bzImage, stock or tree
 	@perf/compare $(and $(QUICK),--quick) '$(A)' '$(B)'
@@ -44,4 +49,4 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 .NOTPARALLEL:
-.PHONY: help deps kernel stock userspace rdma-core demo smoke check check-long perf compare series refresh clean
+.PHONY: help deps kernel stock tree userspace rdma-core demo smoke check check-long perf compare series refresh clean

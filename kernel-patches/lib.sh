@@ -118,7 +118,7 @@ series_hash()
 				cat "$top/$(repo_path "$file")"
 			done < <(added_by "$top/$step")
 		done < <(steps)
-	} | sha256sum
+	} 2> /dev/null | sha256sum
 }
 
 header()

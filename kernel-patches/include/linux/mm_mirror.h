@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+#ifndef _LINUX_MM_MIRROR_H
+#define _LINUX_MM_MIRROR_H
+
+#include <linux/atomic.h>
+#include <linux/bits.h>
+#include <linux/mm.h>
+#include <linux/mm_types.h>
+#include <linux/mmu_notifier.h>
+#include <linux/mutex.h>
+#include <linux/xarray.h>
+
+struct mm_mirror;
+
+/*
+ * An entry is one word: a page frame number above these bits, or 0.
+ *
+ * MM_MIRROR_VALID: the page may be read
+ * MM_MIRROR_WRITE: the page may be written; never set without VALID
+ * MM_MIRROR_DIRTY: the page was, or may have been, written through the mirror
+ * MM_MIRROR_USED: the page was read or written through the mirror
+ */
+#define MM_MIRROR_VALID		BIT(0)
+#define MM_MIRROR_WRITE		BIT(1)
+#define MM_MIRROR_DIRTY		BIT(2)
+#define MM_MIRROR_USED		BIT(3)
+#define MM_MIRROR_PFN_SHIFT	4
+
+/* A leaf of the table covers 2 MiB with 4 KiB pages: one page of entries. */
+#define MM_MIRROR_LEAF_SHIFT	(PAGE_SHIFT + PAGE_SHIFT - ilog2(sizeof(long)))
+/* As the segment shift of mm_mirror_init(): one segment for the whole range. */
+#define MM_MIRROR_ONE_SEGMENT	(BITS_PER_LONG - 1)
+
+/**
+ * enum mm_mirror_fault_kind - what a fault asks the CPU's page table for
+ * @MM_MIRROR_FAULT_READ: make every page present
+ * @MM_MIRROR_FAULT_WRITE: make every page present and writable
+ * @MM_MIRROR_SNAPSHOT: take what is present, fault nothing
+ */
+enum mm_mirror_fault_kind {
+	MM_MIRROR_FAULT_READ,
+	MM_MIRROR_FAULT_WRITE,
+	MM_MIRROR_SNAPSHOT,
+};
+
+/**
+ * struct mm_mirror_ops - what a driver with a page table of its own provides
+ */
+struct mm_mirror_ops {
+	/**
+	 * @invalidate: The device must not use [@start, @end) any more when
+	 * this returns. The entries are still in the table; the core marks
+	 * their pages dirty and drops them afterwards.
+	 *
+	 * Context: The driver's lock is held. May sleep.
+	 */
+	void (*invalidate)(struct mm_mirror *mirror,
+			   const struct mmu_notifier_range *range,
+			   unsigned long start, unsigned long end);
+};
+
+/**
+ * struct mm_mirror - a device's mirror of one range of one mm
+ * @mm: the mm; a reference to the structure (mmgrab()), not to the users
+ * @start: first byte mirrored, page aligned
+ * @end: byte after the last one mirrored, page aligned
+ * @seg_shift: log2 of the size of a segment in bytes
+ * @ops: the driver's callbacks, or NULL for a device that only uses
+ *	mm_mirror_read() and mm_mirror_write()
+ * @lock: the driver's lock, or NULL; goes together with @ops
+ * @segs: struct mm_mirror_seg by segment number, absent until first touched
+ * @leaves: struct mm_mirror_leaf by leaf number, absent until first touched
+ * @dead: teardown has begun, faults are refused
+ * @faults: pages that faults added to the table or made writable
+ * @invalidations: entries that invalidations dropped
+ */
+struct mm_mirror {
+	struct mm_struct *mm;
+	unsigned long start;
+	unsigned long end;
+	unsigned int seg_shift;
+	const struct mm_mirror_ops *ops;
+	struct mutex *lock;		/* of the device's page table */
+	struct xarray segs;
+	struct xarray leaves;
+	bool dead;
+	atomic64_t faults;
+	atomic64_t invalidations;
+};
+
+int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
+		   unsigned long start, unsigned long end,
+		   unsigned int seg_shift,
+		   const struct mm_mirror_ops *ops, struct mutex *lock);
+void mm_mirror_destroy(struct mm_mirror *mirror);
+
+int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
+		    unsigned long end, enum mm_mirror_fault_kind kind);
+int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
+			     unsigned long end,
+			     enum mm_mirror_fault_kind kind);
+unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr);
+
+size_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
+		      size_t len);
+size_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
+		       const void *from, size_t len);
+
+static inline struct page *mm_mirror_entry_page(unsigned long entry)
+{
+	return pfn_to_page(entry >> MM_MIRROR_PFN_SHIFT);
+}
+
+#endif /* _LINUX_MM_MIRROR_H */
