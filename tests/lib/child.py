@@ -14,6 +14,8 @@ class Child:
     """A program whose lines are handed over as they come."""
 
     def __init__(self, command, env=None):
+        # Should this process be killed, so that it cannot clean up.
+        command = ['setpriv', '--pdeathsig', 'TERM', '--', *command]
         self.process = subprocess.Popen(command, cwd=ROOT, env=env, stdin=subprocess.DEVNULL,
                                         stdout=subprocess.PIPE, stderr=subprocess.PIPE,
                                         start_new_session=True)
