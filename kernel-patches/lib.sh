@@ -1,286 +1,173 @@
 # SPDX-License-Identifier: GPL-2.0
 # shellcheck shell=bash
 #
-# The series: how its files are named and read, and how it becomes commits.
+# The kernel tree in build/linux, and how it and the repository say the same.
 #
-# A step is a patch file that kernel-patches/series names.  It is a mail: From:,
-# Subject:, the message, then after a line `---` a git diff of edits to existing
-# kernel files.  Each `Adds: PATH` line at the end of the message names a new
-# kernel file, which lies plain in the repository.
+# The tree is a git repository. Tag base is Debian's source, branch series has
+# a commit a step above it, tag applied is where the repository's series ended
+# when it was applied last: work above it is somebody's and is never dropped.
+#
+# In the repository a step is a patch: message and edits to existing files. Its
+# "Adds:" lines name the new files, which are kept as they are: those of rxe in
+# rxe-odp, the others below kernel-patches at their kernel path.
 
-root=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
-BUILD=$(readlink -m "${BUILD:-$root/build}")
-linux=$BUILD/linux
-readonly root BUILD
-export BUILD
+top=$(dirname "$(dirname "$(readlink -f "${BASH_SOURCE[0]}")")")
+build=$(readlink -m "${BUILD:-$top/build}")
+readonly series_version=6.12
+readonly series=$top/kernel-patches/series
+readonly rxe=drivers/infiniband/sw/rxe
+readonly diff_options=(--no-ext-diff --no-color --no-renames --abbrev=12
+	--diff-algorithm=histogram -U3 --src-prefix=a/ --dst-prefix=b/)
 
-readonly RXE=drivers/infiniband/sw/rxe
-# Commits are made of the repository's content and nothing else, so that the
-# same series gives the same commits on every machine.
-readonly DATE='2024-11-17T22:15:08Z'
-
-# A `make kernel DIRTY=1` hands its variables on to every make below it, and git
-# hooks hand on their repository.
-unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES CDPATH KBUILD_OUTPUT KCONFIG_CONFIG
-# shellcheck disable=SC2046 # a list of names
-unset $(git rev-parse --local-env-vars)
-# One's own settings (signing, hooks, diff formats) must not change the commits
-# and patches.  The clone may be a user's and the build root's.
-export GIT_CONFIG_GLOBAL=/dev/null GIT_CONFIG_NOSYSTEM=1
-export GIT_CONFIG_COUNT=1 GIT_CONFIG_KEY_0=safe.directory GIT_CONFIG_VALUE_0='*'
-export LC_ALL=C.UTF-8
-
-say()
-{
-	printf '%s: %s\n' "${0##*/}" "$*"
-}
-
-# die MESSAGE [LINE...]: the lines say what to do next
 die()
 {
-	printf '%s: %s\n' "${0##*/}" "$1" >&2
-	shift
-	if [ $# -gt 0 ]; then printf '    %s\n' "$@" >&2; fi
+	echo "${0##*/}: $*" >&2
 	exit 1
 }
 
-usage_error()
+git_tree()
 {
-	printf '%s: %s\n\n' "${0##*/}" "$1" >&2
-	usage >&2
-	exit 2
+	git -C "$build/linux" -c core.compression=0 -c gc.auto=0 -c advice.detachedHead=false \
+		-c core.abbrev=12 -c core.hooksPath=/dev/null \
+		-c user.name="$(git -C "$top" config user.name || echo nobody)" \
+		-c user.email="$(git -C "$top" config user.email || echo nobody@localhost)" "$@"
 }
 
-# The path to show: relative where that is shorter
-short()
+lock_tree()
 {
-	case $1 in
-	"$PWD"/*) printf '%s\n' "${1#"$PWD"/}" ;;
-	*) printf '%s\n' "$1" ;;
-	esac
+	mkdir -p "$build"
+	exec 9> "$build/.linux.lock"
+	flock -n 9 || { echo 'waiting for another build to end'; flock 9; }
 }
 
-# One place for temporary files, and one for what an end by any means has to
-# undo: the functions that at_exit names, last one first.
-start()
+# The package's version, which is what decides if the source is unpacked again.
+source_version()
 {
-	mkdir -p "$BUILD"
-	scratch=$(mktemp -d "$BUILD/.scratch.XXXXXX")
-	trap clean_up EXIT
-	trap 'exit 130' INT
-	trap 'exit 143' TERM HUP
+	dpkg-query -W -f '${Version}' "linux-source-$series_version" 2> /dev/null ||
+		die "no kernel source: apt-get install linux-source-$series_version (or run make deps)"
 }
 
-at_exit()
+unpack_source()
 {
-	exit_functions=("$1" "${exit_functions[@]}")
+	local version new=$build/linux.new
+	local tarball=/usr/src/linux-source-$series_version.tar.xz
+
+	version=$(source_version)
+	if [ -d "$build/linux" ]; then
+		[ "$(cat "$build/linux.version" 2> /dev/null)" = "$version" ] && return
+		check_unchanged
+	fi
+	[ -r "$tarball" ] || die "no $tarball: apt-get install --reinstall linux-source-$series_version"
+	echo "unpacking linux-source-$series_version $version"
+	rm -rf "$new" "$build/linux" "$build/linux.version"
+	mkdir -p "$new"
+	tar -xf "$tarball" --strip-components=1 -C "$new"
+	git -C "$new" init -q -b series
+	git -C "$new" -c core.compression=0 add -Af .
+	git -C "$new" -c gc.auto=0 -c user.name=Debian -c user.email=debian@localhost \
+		commit -q -m "linux-source-$series_version $version"
+	git -C "$new" tag base
+	git -C "$new" tag applied
+	mv "$new" "$build/linux"
+	echo "$version" > "$build/linux.version"
 }
 
-clean_up()
+# Stop rather than lose edits or commits that the repository does not have.
+check_unchanged()
 {
-	local status=$? function
+	local head
 
-	trap '' INT TERM HUP
-	for function in "${exit_functions[@]}"; do "$function" || :; done
-	rm -rf "$scratch"
-	exit "$status"
-}
-
-exit_functions=()
-
-lock_build()
-{
-	exec 9> "$BUILD/.kernel.lock"
-	if ! flock -n 9; then
-		say 'waiting for another build or refresh to end'
-		flock 9
+	if [ -n "$(git_tree status --porcelain --untracked-files=no)" ]; then
+		die "$build/linux has edits: kernel-patches/refresh brings them into the repository," \
+			'--dirty builds them as they are, and git checkout -f drops them'
+	fi
+	head=$(git_tree rev-parse -q --verify series)
+	if [ "$(git_tree rev-parse "$head^{tree}")" != "$(git_tree rev-parse 'applied^{tree}')" ]; then
+		die "$build/linux has commits of its own: kernel-patches/refresh brings them into the" \
+			"repository, git -C $build/linux checkout -B series applied drops them"
 	fi
 }
 
-kgit()
-{
-	git -C "$linux" "$@"
-}
-
-# Where the repository has the new kernel file PATH
-plain_path()
+repo_path()
 {
 	case $1 in
-	"$RXE"/*) echo "rxe-odp/${1#"$RXE"/}" ;;
+	"$rxe"/*) echo "rxe-odp/${1##*/}" ;;
 	*) echo "kernel-patches/$1" ;;
 	esac
 }
 
-series_patches()
+steps()
 {
-	if [ -f "$root/kernel-patches/series" ]; then
-		sed -e 's/#.*//' -e 's/[[:space:]]*$//' -e '/^$/d' "$root/kernel-patches/series"
-	fi
+	sed -e 's/#.*//' -e '/^[[:space:]]*$/d' "$series"
 }
 
-# A header of a patch file; a long one may go on in lines that begin with a space.
-patch_header()
+added_by()
 {
-	awk -v name="$1: " '
-		/^$/ { exit }
-		/^[ \t]/ { if (found) { sub(/^[ \t]+/, ""); value = value " " $0 }; next }
-		{ found = index($0, name) == 1 }
-		found { value = substr($0, length(name) + 1) }
-		END { print value }' "$2"
+	sed -n -e '/^---$/q' -e 's/^Adds: //p' "$1"
 }
 
-patch_subject()
+series_hash()
 {
-	patch_header Subject "$1" | sed 's/^\[PATCH[^]]*\] *//'
-}
-
-patch_body()
-{
-	awk '/^---$/ { exit } body && !/^Adds: / { print } /^$/ { body = 1 }' "$1"
-}
-
-patch_adds()
-{
-	awk '/^---$/ { exit } /^$/ { body = 1 } body && sub(/^Adds: */, "")' "$1"
-}
-
-patch_diff()
-{
-	sed '1,/^---$/d' "$1"
-}
-
-# Every file of the repository that the series is made of
-series_files()
-{
-	local patch path
-
-	while read -r patch; do
-		echo "$patch"
-		if [ ! -f "$root/$patch" ]; then continue; fi
-		while read -r path; do plain_path "$path"; done < <(patch_adds "$root/$patch")
-	done < <(series_patches)
-}
-
-# Changes when the base or anything of the series does
-series_id()
-{
-	local file
+	local step file
 
 	{
-		kgit rev-parse 'base^{commit}'
-		series_patches
-		while read -r file; do
-			[ -f "$root/$file" ] || die "the series needs $file, which does not exist"
-			if [ -x "$root/$file" ]; then echo executable; fi
-			cat "$root/$file"
-		done < <(series_files)
-	} | sha256sum | cut -d ' ' -f 1
+		git_tree rev-parse base
+		while read -r step; do
+			cat "$top/$step"
+			while read -r file; do
+				cat "$top/$(repo_path "$file")"
+			done < <(added_by "$top/$step")
+		done < <(steps)
+	} 2> /dev/null | sha256sum
 }
 
-# New code that no step names would be left out in silence.
-stray_files()
+header()
 {
-	{
-		find "$root/kernel-patches" -mindepth 2 -type f ! -name '.*' -printf 'kernel-patches/%P\n'
-		find "$root/kernel-patches" -maxdepth 1 -name '*.patch' -printf 'kernel-patches/%P\n'
-		if [ -d "$root/rxe-odp" ]; then
-			find "$root/rxe-odp" -type f ! -name '.*' ! -name '*.md' -printf 'rxe-odp/%P\n'
-		fi
-	} | sort | comm -23 - <(series_files | sort)
+	sed -n "/^\$/q; s/^$1: //p" "$2"
 }
 
-# commit_step FROM PARENT TREE, the message on standard input
+# One step on top of commit $2, without touching the work tree; prints the commit.
 commit_step()
 {
-	local name=${1%% <*} email=${1##*<}
+	local step=$top/$1 file from
+	local index=$build/linux.index
 
-	email=${email%>*}
-	GIT_AUTHOR_NAME=$name GIT_AUTHOR_EMAIL=$email GIT_AUTHOR_DATE=$DATE \
-	GIT_COMMITTER_NAME=$name GIT_COMMITTER_EMAIL=$email GIT_COMMITTER_DATE=$DATE \
-		kgit commit-tree -p "$2" "$3"
-}
-
-add_plain_files()
-{
-	local patch=$1 path plain mode blob
-
-	while read -r path; do
-		plain=$(plain_path "$path")
-		[ -f "$root/$plain" ] ||
-			die "$patch adds $path, but $plain does not exist"
-		[ -z "$(kgit ls-files -- "$path")" ] ||
-			die "$patch adds $path, which this kernel has already" \
-			    "Make it an edit of that file, or choose another name."
-		mode=100644
-		if [ -x "$root/$plain" ]; then mode=100755; fi
-		blob=$(kgit hash-object -w --no-filters -- "$root/$plain")
-		kgit update-index --add --cacheinfo "$mode,$blob,$path"
-	done < <(patch_adds "$root/$patch")
-}
-
-# Prints the hunk that git names as PATH:LINE
-show_hunk()
-{
-	awk -v path="$2" -v line="$3" '
-		/^diff --git / { here = index($0, "diff --git a/" path " ") == 1; show = 0 }
-		here && /^@@ / { show = index($0, "@@ -" line ",") == 1 || index($0, "@@ -" line " ") == 1 }
-		show { print "    | " $0 }' "$1"
-}
-
-apply_failed()
-{
-	local patch=$1 parent=$2 errors=$3 path line
-
-	kgit update-ref refs/heads/series-failed "$parent"
-	printf '%s: %s does not apply to linux-source-6.12 %s:\n' "${0##*/}" "$patch" "$(base_version)" >&2
-	sed 's/^/    /' <<< "$errors" >&2
-	IFS=: read -r path line < <(sed -n 's/^error: patch failed: //p' <<< "$errors") || :
-	if [ -n "$path" ]; then show_hunk "$root/$patch" "$path" "$line" >&2; fi
-	die 'no fuzz is allowed, because it hides conflicts' \
-	    "The file as the steps before leave it:" \
-	    "    git -C $(short "$linux") show series-failed:${path:-PATH}" \
-	    "Make the hunk of $patch fit it, and run this again."
-}
-
-# Commits one step of the series on top of $tip, in the index of our own
-apply_step()
-{
-	local patch=$1 file=$root/$1 from subject errors tree
-
-	[ -f "$file" ] || die "kernel-patches/series names $patch, which does not exist"
-	from=$(patch_header From "$file")
-	subject=$(patch_subject "$file")
-	[[ $from == ?*' <'?*'>' ]] || die "$patch has no line 'From: Name <mail>'"
-	[ -n "$subject" ] || die "$patch has no line 'Subject: [PATCH] ...'"
-	grep -q '^---$' "$file" || die "$patch has no line '---' between message and diff"
-	if patch_diff "$file" | grep -q '^new file mode'; then
-		die "$patch makes a new file in its diff" \
-		    'New files are plain in the repository, and an "Adds: PATH" line names them.'
+	GIT_INDEX_FILE=$index git_tree read-tree "$2"
+	if grep -q '^diff --git ' "$step"; then
+		sed -n '/^---$/,$p' "$step" |
+			GIT_INDEX_FILE=$index git_tree apply --cached --whitespace=nowarn - ||
+			die "$1 does not apply to linux-source-$series_version $(source_version)"
 	fi
-
-	add_plain_files "$patch"
-	if patch_diff "$file" | grep -q '^diff --git '; then
-		errors=$(patch_diff "$file" | kgit apply --cached --whitespace=nowarn - 2>&1) ||
-			apply_failed "$patch" "$tip" "$errors"
-	fi
-	tree=$(kgit write-tree)
-	tip=$(printf '%s\n\n%s\n' "$subject" "$(patch_body "$file")" |
-		commit_step "$from" "$tip" "$tree")
+	while read -r file; do
+		[ -r "$top/$(repo_path "$file")" ] || die "$1 adds $file, but there is no $(repo_path "$file")"
+		GIT_INDEX_FILE=$index git_tree update-index --add --cacheinfo \
+			"100644,$(git_tree hash-object -w "$top/$(repo_path "$file")"),$file"
+	done < <(added_by "$step")
+	from=$(header From "$step")
+	{ header Subject "$step" | sed 's/^\[PATCH\] //'; echo
+	  sed -e '1,/^$/d' -e '/^---$/,$d' -e '/^Adds: /d' "$step"; } |
+		GIT_AUTHOR_NAME=${from% <*} GIT_AUTHOR_EMAIL=$(expr "$from" : '.*<\(.*\)>') \
+		GIT_AUTHOR_DATE='@0 +0000' GIT_COMMITTER_DATE='@0 +0000' \
+		git_tree commit-tree -p "$2" "$(GIT_INDEX_FILE=$index git_tree write-tree)" -F -
+	rm -f "$index"
 }
 
-# Sets $tip to the commit that the series gives on top of base.  Work tree, index
-# and branches stay as they are.
 apply_series()
 {
-	local patch
-	local -x GIT_INDEX_FILE=$scratch/series-index
+	local hash step head
 
-	tip=$(kgit rev-parse 'base^{commit}')
-	kgit read-tree "$tip"
-	while read -r patch; do apply_step "$patch"; done < <(series_patches)
-}
-
-base_version()
-{
-	kgit for-each-ref --format='%(contents:subject)' refs/tags/base
+	hash=$(series_hash)
+	if [ "$(cat "$build/linux.series" 2> /dev/null)" = "$hash" ]; then
+		return
+	fi
+	check_unchanged
+	head=$(git_tree rev-parse base)
+	while read -r step; do
+		echo "  $step"
+		head=$(commit_step "$step" "$head") || exit
+	done < <(steps)
+	# Only the files that differ are written, so that a build stays short.
+	git_tree checkout -q -B series "$head"
+	git_tree tag -f applied "$head" > /dev/null
+	echo "$hash" > "$build/linux.series"
 }
