@@ -143,13 +143,15 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
 	bool write = dir == RXE_TO_MR_OBJ;
 
 	for (;;) {
-		size_t copied;
+		ssize_t copied;
 		int err;
 
 		if (write)
 			copied = mm_mirror_write(mirror, va, addr, length);
 		else
 			copied = mm_mirror_read(mirror, va, addr, length);
+		if (unlikely(copied < 0))
+			return -EFAULT;
 		va += copied;
 		addr += copied;
 		length -= copied;

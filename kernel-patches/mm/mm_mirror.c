@@ -20,19 +20,21 @@
  *
  * Locking
  * -------
- * mirror->lock		The driver's, optional. Held over publish and the
- *			driver's update of its device, and over invalidate.
  * segment->lock	Held over the sequence check and the stores of a
  *			publish, and by an invalidation while it moves the
  *			sequence on: whoever takes it second sees the other.
+ * mirror->lock		The driver's. A driver that has a page table of its own
+ *			brings it, and it is taken in place of segment->lock:
+ *			from the sequence check until the driver has updated its
+ *			device, and over the whole of an invalidation.
  * leaf->lock		Protects the entries. Software access holds it for
  *			reading while it copies; a publish and an invalidation
  *			hold it for writing. Readers do not exclude each other.
  *
  * They nest in this order, inside mmap_lock, and the folio and rmap locks that
  * an invalidation arrives with. No memory is allocated and no fault taken under
- * any of them. The last two never sleep, so that a mirror without a lock of its
- * driver's serves invalidations that must not block (the OOM reaper).
+ * any of them. Only the driver's may sleep, so that a mirror without one serves
+ * invalidations that must not block (the OOM reaper).
  *
  * Leaves and segments are found without a lock: they go away only in
  * mm_mirror_destroy(), when no fault and no access is running any more, and
@@ -69,7 +71,6 @@
 #include <linux/swap.h>
 
 #define LEAF_ENTRIES	(PAGE_SIZE / sizeof(unsigned long))
-#define LEAF_SIZE	BIT(MM_MIRROR_LEAF_SHIFT)
 
 struct mm_mirror_seg {
 	struct mmu_interval_notifier notifier;
@@ -90,10 +91,16 @@ static unsigned long leaf_index(struct mm_mirror *mirror, unsigned long addr)
 	       (mirror->start >> MM_MIRROR_LEAF_SHIFT);
 }
 
-static unsigned long seg_index(struct mm_mirror *mirror, unsigned long addr)
+static unsigned long seg_start(struct mm_mirror *mirror, unsigned long addr)
 {
-	return (addr >> mirror->seg_shift) -
-	       (mirror->start >> mirror->seg_shift);
+	return max(addr & ~mirror->seg_mask, mirror->start);
+}
+
+/* The end of the segment that @addr is in, or @end if that comes first. */
+static unsigned long seg_end(struct mm_mirror *mirror, unsigned long addr,
+			     unsigned long end)
+{
+	return min(end - 1, addr | mirror->seg_mask) + 1;
 }
 
 static unsigned int entry_index(unsigned long addr)
@@ -104,7 +111,7 @@ static unsigned int entry_index(unsigned long addr)
 /* The end of the leaf that @addr is in, or @end if that comes first. */
 static unsigned long leaf_end(unsigned long addr, unsigned long end)
 {
-	return min(end - 1, addr | (LEAF_SIZE - 1)) + 1;
+	return min(end - 1, addr | (MM_MIRROR_LEAF_SIZE - 1)) + 1;
 }
 
 /*
@@ -148,7 +155,7 @@ static unsigned long leaf_zap(struct mm_mirror_leaf *leaf, unsigned long start,
 static void mirror_zap(struct mm_mirror *mirror, unsigned long start,
 		       unsigned long end, bool can_sleep)
 {
-	unsigned long base = mirror->start & ~(LEAF_SIZE - 1);
+	unsigned long base = mirror->start & ~(MM_MIRROR_LEAF_SIZE - 1);
 	unsigned long index, dropped = 0;
 	struct mm_mirror_leaf *leaf;
 
@@ -177,22 +184,21 @@ static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 	unsigned long start = max(range->start, seg->start);
 	unsigned long end = min(range->end, seg->end);
 
-	if (mirror->lock) {
-		if (!blockable)
-			return false;
-		mutex_lock(mirror->lock);
+	if (!mirror->lock) {
+		spin_lock(&seg->lock);
+		mmu_interval_set_seq(notifier, cur_seq);
+		spin_unlock(&seg->lock);
+		mirror_zap(mirror, start, end, blockable);
+		return true;
 	}
 
-	spin_lock(&seg->lock);
+	if (!blockable)
+		return false;
+	mutex_lock(mirror->lock);
 	mmu_interval_set_seq(notifier, cur_seq);
-	spin_unlock(&seg->lock);
-
-	if (mirror->ops)
-		mirror->ops->invalidate(mirror, range, start, end);
-	mirror_zap(mirror, start, end, blockable);
-
-	if (mirror->lock)
-		mutex_unlock(mirror->lock);
+	mirror->ops->invalidate(mirror, range, start, end);
+	mirror_zap(mirror, start, end, true);
+	mutex_unlock(mirror->lock);
 	return true;
 }
 
@@ -200,28 +206,46 @@ static const struct mmu_interval_notifier_ops mm_mirror_notifier_ops = {
 	.invalidate = mm_mirror_invalidate,
 };
 
-/* Find or make the segment of @addr. The mm's users are held. */
+static bool anything_mapped(struct mm_struct *mm, unsigned long start,
+			    unsigned long end)
+{
+	bool mapped;
+
+	mmap_read_lock(mm);
+	mapped = find_vma_intersection(mm, start, end);
+	mmap_read_unlock(mm);
+	return mapped;
+}
+
+/*
+ * Find or make the segment of @addr. The mm's users are held. Where nothing is
+ * mapped no segment is made: a remote peer that guesses addresses must not cost
+ * the process memory.
+ */
 static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 				     unsigned long addr)
 {
-	unsigned long index = seg_index(mirror, addr);
-	unsigned long mask = (1UL << mirror->seg_shift) - 1;
+	unsigned long start = seg_start(mirror, addr);
+	unsigned long end = seg_end(mirror, addr, mirror->end);
+	unsigned long index = leaf_index(mirror, start);
 	struct mm_mirror_seg *seg, *old;
 	int ret;
 
 	seg = xa_load(&mirror->segs, index);
 	if (seg)
 		return seg;
+	if (!anything_mapped(mirror->mm, start, end))
+		return ERR_PTR(-EFAULT);
 
 	seg = kzalloc(sizeof(*seg), GFP_KERNEL_ACCOUNT);
 	if (!seg)
 		return ERR_PTR(-ENOMEM);
 	seg->mirror = mirror;
-	seg->start = max(addr & ~mask, mirror->start);
-	seg->end = min(addr | mask, mirror->end - 1) + 1;
+	seg->start = start;
+	seg->end = end;
 	spin_lock_init(&seg->lock);
-	ret = mmu_interval_notifier_insert(&seg->notifier, mirror->mm,
-					   seg->start, seg->end - seg->start,
+	ret = mmu_interval_notifier_insert(&seg->notifier, mirror->mm, start,
+					   end - start,
 					   &mm_mirror_notifier_ops);
 	if (ret)
 		goto free;
@@ -243,33 +267,59 @@ static void leaf_free(struct mm_mirror_leaf *leaf)
 	kfree(leaf);
 }
 
-/* Make the leaves of [@start, @end) so that publish need not allocate. */
-static int leaves_reserve(struct mm_mirror *mirror, unsigned long start,
-			  unsigned long end)
+static struct mm_mirror_leaf *leaf_alloc(void)
 {
-	unsigned long index = leaf_index(mirror, start);
-	unsigned long last = leaf_index(mirror, end - 1);
 	struct mm_mirror_leaf *leaf;
-	void *old;
 
-	for (; index <= last; index++) {
-		if (xa_load(&mirror->leaves, index))
+	leaf = kmalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
+	if (!leaf)
+		return NULL;
+	rwlock_init(&leaf->lock);
+	leaf->entries = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
+	if (!leaf->entries) {
+		kfree(leaf);
+		return NULL;
+	}
+	return leaf;
+}
+
+static bool any_valid(const unsigned long *pfns, unsigned long npages)
+{
+	while (npages--)
+		if (*pfns++ & HMM_PFN_VALID)
+			return true;
+	return false;
+}
+
+/* Make the leaves that @pfns needs, so that publish need not allocate. */
+static int leaves_reserve(struct mm_mirror *mirror, unsigned long start,
+			  unsigned long end, const unsigned long *pfns)
+{
+	unsigned long next;
+
+	for (; start < end; start = next) {
+		unsigned long index = leaf_index(mirror, start);
+		unsigned long npages;
+		struct mm_mirror_leaf *leaf;
+		void *old;
+
+		next = leaf_end(start, end);
+		npages = (next - start) >> PAGE_SHIFT;
+		pfns += npages;
+		if (xa_load(&mirror->leaves, index) ||
+		    !any_valid(pfns - npages, npages))
 			continue;
-		leaf = kmalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
+
+		leaf = leaf_alloc();
 		if (!leaf)
 			return -ENOMEM;
-		rwlock_init(&leaf->lock);
-		leaf->entries = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-		if (!leaf->entries) {
-			kfree(leaf);
-			return -ENOMEM;
-		}
 		old = xa_cmpxchg(&mirror->leaves, index, NULL, leaf,
 				 GFP_KERNEL_ACCOUNT);
 		if (old)
 			leaf_free(leaf);
 		if (xa_is_err(old))
 			return xa_err(old);
+		cond_resched();
 	}
 	return 0;
 }
@@ -315,14 +365,18 @@ static void publish(struct mm_mirror *mirror, unsigned long start,
 	unsigned long next, changed = 0;
 
 	for (; start < end; start = next) {
+		struct mm_mirror_leaf *leaf;
 		unsigned long npages;
 
 		next = leaf_end(start, end);
 		npages = (next - start) >> PAGE_SHIFT;
-		changed += leaf_publish(xa_load(&mirror->leaves,
-						leaf_index(mirror, start)),
-					start, npages, pfns, implied);
+		leaf = xa_load(&mirror->leaves, leaf_index(mirror, start));
+		if (leaf)
+			changed += leaf_publish(leaf, start, npages, pfns,
+						implied);
 		pfns += npages;
+		if (mirror->lock)
+			cond_resched();
 	}
 	if (changed)
 		atomic64_add(changed, &mirror->faults);
@@ -330,21 +384,26 @@ static void publish(struct mm_mirror *mirror, unsigned long start,
 
 /*
  * What get_user_pages() refuses and hmm_range_fault() does not: pages that are
- * not in the kernel's direct map, and writes to a shadow stack.
+ * not in the kernel's direct map, and writing to a shadow stack. Its entries
+ * look writable, so it is not mirrored for reading either. A fault fails; a
+ * snapshot leaves such a mapping out.
  */
-static int check_vmas(struct mm_struct *mm, unsigned long start,
-		      unsigned long end, enum mm_mirror_fault_kind kind)
+static int refuse_vmas(struct hmm_range *range, enum mm_mirror_fault_kind kind)
 {
-	VMA_ITERATOR(vmi, mm, start);
+	VMA_ITERATOR(vmi, range->notifier->mm, range->start);
 	struct vm_area_struct *vma;
 
-	mmap_assert_locked(mm);
-	for_each_vma_range(vmi, vma, end) {
-		if (vma_is_secretmem(vma))
+	for_each_vma_range(vmi, vma, range->end) {
+		unsigned long start = max(vma->vm_start, range->start);
+		unsigned long end = min(vma->vm_end, range->end);
+
+		if (!vma_is_secretmem(vma) &&
+		    !(vma->vm_flags & VM_SHADOW_STACK))
+			continue;
+		if (kind != MM_MIRROR_SNAPSHOT)
 			return -EFAULT;
-		if (kind == MM_MIRROR_FAULT_WRITE &&
-		    (vma->vm_flags & VM_SHADOW_STACK))
-			return -EFAULT;
+		memset(range->hmm_pfns + ((start - range->start) >> PAGE_SHIFT),
+		       0, ((end - start) >> PAGE_SHIFT) * sizeof(long));
 	}
 	return 0;
 }
@@ -361,11 +420,47 @@ static int range_fault(struct hmm_range *range, enum mm_mirror_fault_kind kind)
 		range->default_flags |= HMM_PFN_REQ_WRITE;
 
 	mmap_read_lock(mm);
-	ret = check_vmas(mm, range->start, range->end, kind);
+	ret = refuse_vmas(range, kind);
 	if (!ret)
 		ret = hmm_range_fault(range);
+	if (!ret && kind == MM_MIRROR_SNAPSHOT)
+		ret = refuse_vmas(range, kind);
 	mmap_read_unlock(mm);
 	return ret;
+}
+
+/* The lock that the invalidation takes is held. */
+static bool publish_if_current(struct mm_mirror_seg *seg,
+			       const struct hmm_range *range,
+			       unsigned long implied)
+{
+	if (mmu_interval_read_retry(&seg->notifier, range->notifier_seq))
+		return false;
+	publish(seg->mirror, range->start, range->end, range->hmm_pfns,
+		implied);
+	return true;
+}
+
+/* With a driver's lock, that lock is held on success. */
+static bool lock_and_publish(struct mm_mirror_seg *seg,
+			     const struct hmm_range *range,
+			     unsigned long implied)
+{
+	struct mutex *lock = seg->mirror->lock;	/* the driver's */
+	bool done;
+
+	if (lock) {
+		mutex_lock(lock);
+		done = publish_if_current(seg, range, implied);
+		if (!done)
+			mutex_unlock(lock);
+		return done;
+	}
+
+	spin_lock(&seg->lock);
+	done = publish_if_current(seg, range, implied);
+	spin_unlock(&seg->lock);
+	return done;
 }
 
 /*
@@ -378,13 +473,12 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 {
 	unsigned long timeout =
 		jiffies + msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
-	struct mm_mirror *mirror = seg->mirror;
 	struct hmm_range range = {
 		.notifier = &seg->notifier,
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
-		.dev_private_owner = mirror,
+		.dev_private_owner = seg,
 	};
 	int ret;
 
@@ -395,19 +489,11 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 			continue;
 		if (ret)
 			return ret;
-
-		if (mirror->lock)
-			mutex_lock(mirror->lock);
-		spin_lock(&seg->lock);
-		if (!mmu_interval_read_retry(&seg->notifier,
-					     range.notifier_seq)) {
-			publish(mirror, start, end, pfns, implied);
-			spin_unlock(&seg->lock);
+		ret = leaves_reserve(seg->mirror, start, end, pfns);
+		if (ret)
+			return ret;
+		if (lock_and_publish(seg, &range, implied))
 			return 0;
-		}
-		spin_unlock(&seg->lock);
-		if (mirror->lock)
-			mutex_unlock(mirror->lock);
 	} while (time_before(jiffies, timeout));
 
 	return -EBUSY;
@@ -425,6 +511,8 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	might_sleep();
 	if (start >= end || start < mirror->start || end > mirror->end)
 		return -EINVAL;
+	if (WARN_ON_ONCE(seg_end(mirror, start, end) != end))
+		return -EINVAL;
 	if (mirror->dead || !mmget_not_zero(mirror->mm))
 		return -EFAULT;
 
@@ -435,12 +523,9 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	start &= PAGE_MASK;
 	end = PAGE_ALIGN(end);
 	ret = -ENOMEM;
-	pfns = kvmalloc_array((end - start) >> PAGE_SHIFT, sizeof(*pfns),
-			      GFP_KERNEL_ACCOUNT | __GFP_ZERO);
+	pfns = kvcalloc((end - start) >> PAGE_SHIFT, sizeof(*pfns),
+			GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
 	if (!pfns)
-		goto out;
-	ret = leaves_reserve(mirror, start, end);
-	if (ret)
 		goto out;
 	seg = seg_get(mirror, start);
 	ret = PTR_ERR_OR_ZERO(seg);
@@ -475,13 +560,11 @@ out:
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind)
 {
-	unsigned long mask = (1UL << mirror->seg_shift) - 1;
-
 	if (WARN_ON_ONCE(mirror->lock) || start >= end)
 		return -EINVAL;
 
 	while (start < end) {
-		unsigned long next = min(end - 1, start | mask) + 1;
+		unsigned long next = seg_end(mirror, start, end);
 		int ret = mirror_fault(mirror, start, next, kind, 0);
 
 		if (ret)
@@ -547,8 +630,8 @@ static void entry_mark(unsigned long *entry, unsigned long bits)
  * Copy within one page, under the leaf's lock. Reading uses the copy that
  * survives a machine check where the memory can have one.
  */
-static size_t page_copy(unsigned long *entry, unsigned long addr, void *buf,
-			size_t len, bool write)
+static ssize_t page_copy(unsigned long *entry, unsigned long addr, void *buf,
+			 size_t len, bool write)
 {
 	unsigned long need = write ? MM_MIRROR_WRITE : MM_MIRROR_VALID;
 	unsigned long left = 0;
@@ -566,18 +649,18 @@ static size_t page_copy(unsigned long *entry, unsigned long addr, void *buf,
 		entry_mark(entry, MM_MIRROR_USED);
 	}
 	kunmap_local(page);
-	return len - left;
+	return unlikely(left == len) ? -EIO : len - left;
 }
 
-static size_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
-			  void *buf, size_t len, bool write)
+static ssize_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
+			   void *buf, size_t len, bool write)
 {
 	struct mm_mirror_leaf *leaf;
 	size_t done = 0;
 
 	while (done < len) {
 		size_t n = min(len - done, PAGE_SIZE - offset_in_page(addr));
-		size_t copied;
+		ssize_t copied;
 
 		leaf = xa_load(&mirror->leaves, leaf_index(mirror, addr));
 		if (!leaf)
@@ -586,6 +669,8 @@ static size_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
 		copied = page_copy(&leaf->entries[entry_index(addr)], addr,
 				   buf + done, n, write);
 		read_unlock(&leaf->lock);
+		if (unlikely(copied < 0))
+			return done ? done : copied;
 		done += copied;
 		addr += copied;
 		if (copied < n)
@@ -603,10 +688,11 @@ static size_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
  *
  * Context: Any that may take a read_lock(). Never sleeps, never faults.
  * Return: the bytes copied. Fewer than @len: the page of the next one is not
- * in the table, or failed with a machine check. Fault it in and go on.
+ * in the table. Fault it in and go on. -EIO: the first byte is in memory that
+ * failed with a machine check.
  */
-size_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
-		      size_t len)
+ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
+		       size_t len)
 {
 	return mirror_copy(mirror, addr, to, len, false);
 }
@@ -625,8 +711,8 @@ EXPORT_SYMBOL_GPL(mm_mirror_read);
  * Return: the bytes copied. Fewer than @len: the page of the next one is not
  * in the table, or not writable there. Fault it in and go on.
  */
-size_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
-		       const void *from, size_t len)
+ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
+			const void *from, size_t len)
 {
 	return mirror_copy(mirror, addr, (void *)from, len, true);
 }
@@ -638,7 +724,8 @@ EXPORT_SYMBOL_GPL(mm_mirror_write);
  * @mm: the mm; the caller holds a reference to its users
  * @start: first byte, page aligned
  * @end: byte after the last one, page aligned
- * @seg_shift: log2 of the segment size in bytes, MM_MIRROR_LEAF_SHIFT or more
+ * @seg_size: the segment size in bytes, a power of two and no less than
+ *	MM_MIRROR_LEAF_SIZE, or MM_MIRROR_ONE_SEGMENT
  * @ops: callbacks of a driver that has a page table of its own, or NULL
  * @lock: the lock under which that driver updates it, or NULL
  *
@@ -649,20 +736,21 @@ EXPORT_SYMBOL_GPL(mm_mirror_write);
  */
 int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		   unsigned long start, unsigned long end,
-		   unsigned int seg_shift,
+		   unsigned long seg_size,
 		   const struct mm_mirror_ops *ops, struct mutex *lock)
 {
 	if (start >= end || !PAGE_ALIGNED(start | end))
 		return -EINVAL;
-	if (WARN_ON_ONCE(seg_shift < MM_MIRROR_LEAF_SHIFT ||
-			 seg_shift >= BITS_PER_LONG || !!ops != !!lock))
+	if (WARN_ON_ONCE(seg_size & (MM_MIRROR_LEAF_SIZE - 1) ||
+			 (seg_size && !is_power_of_2(seg_size)) ||
+			 !!ops != !!lock))
 		return -EINVAL;
 
 	mmgrab(mm);
 	mirror->mm = mm;
 	mirror->start = start;
 	mirror->end = end;
-	mirror->seg_shift = seg_shift;
+	mirror->seg_mask = seg_size - 1;
 	mirror->ops = ops;
 	mirror->lock = lock;
 	mirror->dead = false;
@@ -699,9 +787,12 @@ void mm_mirror_destroy(struct mm_mirror *mirror)
 	xa_for_each(&mirror->segs, index, seg) {
 		mmu_interval_notifier_remove(&seg->notifier);
 		kfree(seg);
+		cond_resched();
 	}
-	xa_for_each(&mirror->leaves, index, leaf)
+	xa_for_each(&mirror->leaves, index, leaf) {
 		leaf_free(leaf);
+		cond_resched();
+	}
 	xa_destroy(&mirror->segs);
 	xa_destroy(&mirror->leaves);
 	mmdrop(mirror->mm);

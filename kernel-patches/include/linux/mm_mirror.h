@@ -28,8 +28,9 @@ struct mm_mirror;
 
 /* A leaf of the table covers 2 MiB with 4 KiB pages: one page of entries. */
 #define MM_MIRROR_LEAF_SHIFT	(PAGE_SHIFT + PAGE_SHIFT - ilog2(sizeof(long)))
-/* As the segment shift of mm_mirror_init(): one segment for the whole range. */
-#define MM_MIRROR_ONE_SEGMENT	(BITS_PER_LONG - 1)
+#define MM_MIRROR_LEAF_SIZE	BIT(MM_MIRROR_LEAF_SHIFT)
+/* As the segment size of mm_mirror_init(): one segment for the whole range. */
+#define MM_MIRROR_ONE_SEGMENT	0UL
 
 /**
  * enum mm_mirror_fault_kind - what a fault asks the CPU's page table for
@@ -64,11 +65,11 @@ struct mm_mirror_ops {
  * @mm: the mm; a reference to the structure (mmgrab()), not to the users
  * @start: first byte mirrored, page aligned
  * @end: byte after the last one mirrored, page aligned
- * @seg_shift: log2 of the size of a segment in bytes
+ * @seg_mask: the size of a segment in bytes, less 1
  * @ops: the driver's callbacks, or NULL for a device that only uses
  *	mm_mirror_read() and mm_mirror_write()
  * @lock: the driver's lock, or NULL; goes together with @ops
- * @segs: struct mm_mirror_seg by segment number, absent until first touched
+ * @segs: struct mm_mirror_seg by its first leaf, absent until first touched
  * @leaves: struct mm_mirror_leaf by leaf number, absent until first touched
  * @dead: teardown has begun, faults are refused
  * @faults: pages that faults added to the table or made writable
@@ -78,7 +79,7 @@ struct mm_mirror {
 	struct mm_struct *mm;
 	unsigned long start;
 	unsigned long end;
-	unsigned int seg_shift;
+	unsigned long seg_mask;
 	const struct mm_mirror_ops *ops;
 	struct mutex *lock;		/* of the device's page table */
 	struct xarray segs;
@@ -90,7 +91,7 @@ struct mm_mirror {
 
 int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		   unsigned long start, unsigned long end,
-		   unsigned int seg_shift,
+		   unsigned long seg_size,
 		   const struct mm_mirror_ops *ops, struct mutex *lock);
 void mm_mirror_destroy(struct mm_mirror *mirror);
 
@@ -101,10 +102,10 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 			     enum mm_mirror_fault_kind kind);
 unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr);
 
-size_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
-		      size_t len);
-size_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
-		       const void *from, size_t len);
+ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
+		       size_t len);
+ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
+			const void *from, size_t len);
 
 static inline struct page *mm_mirror_entry_page(unsigned long entry)
 {
