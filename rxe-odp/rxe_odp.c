@@ -21,10 +21,13 @@
 
 #include "rxe_odp.h"
 
-/* What ODP can be combined with; the rest is refused when registering. */
+/*
+ * What ODP can be combined with; the rest is refused when registering. Programs
+ * ask for atomics by habit, so these are refused when they come (odp_caps tells).
+ */
 #define RXE_ODP_ACCESS	(IB_ACCESS_LOCAL_WRITE | IB_ACCESS_REMOTE_READ | \
-			 IB_ACCESS_REMOTE_WRITE | IB_ACCESS_ON_DEMAND | \
-			 IB_ACCESS_OPTIONAL)
+			 IB_ACCESS_REMOTE_WRITE | IB_ACCESS_REMOTE_ATOMIC | \
+			 IB_ACCESS_ON_DEMAND | IB_ACCESS_OPTIONAL)
 
 /*
  * Conditions that pass by themselves (an invalidation under way, no memory) are
