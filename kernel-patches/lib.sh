@@ -16,8 +16,6 @@ build=$(readlink -m "${BUILD:-$top/build}")
 readonly series_version=6.12
 readonly series=$top/kernel-patches/series
 readonly rxe=drivers/infiniband/sw/rxe
-readonly diff_options=(--no-ext-diff --no-color --no-renames --abbrev=12
-	--diff-algorithm=histogram -U3 --src-prefix=a/ --dst-prefix=b/)
 
 die()
 {
