@@ -13,6 +13,8 @@ import ktap
 from settings import BUILD, SLACK, TESTS
 
 STAGES = ('smoke', 'check', 'long')
+# after: on the host, when all others have run
+PLACES = ('host', 'guest', 'after')
 
 Kernel = collections.namedtuple('Kernel', 'name path')
 
@@ -32,8 +34,9 @@ class Test:
         self.report = ktap.Report()
         self.output, self.errors, self.log = [], [], []
         self.seconds = 0.0
-        if self.stage not in STAGES or self.where not in ('host', 'guest'):
-            raise ValueError(f'{path}: stage is one of {", ".join(STAGES)}, where host or guest')
+        if self.stage not in STAGES or self.where not in PLACES:
+            raise ValueError(f'{path}: stage is one of {", ".join(STAGES)}, '
+                             f'where one of {", ".join(PLACES)}')
 
     def on(self, kernel):
         """The same test for one kernel."""
@@ -96,7 +99,7 @@ def discover():
 def variants(tests, kernel, stage):
     """Each host test, and each guest test on every kernel that it is for."""
     for test in tests:
-        if test.where == 'host':
+        if test.where != 'guest':
             if kernel is None:
                 yield test
         elif kernel is not None:
@@ -121,9 +124,9 @@ def select(tests, patterns, stage):
 
 
 def in_order(tests):
-    """Host tests first, then boots, stock before tree: later ones compare with it."""
+    """Host tests, then boots, stock before tree: later ones compare with it; then after."""
     def key(test):
         kernel = test.kernel.name if test.kernel else ''
-        return (test.where != 'host', kernel != 'stock', kernel, test.vm,
+        return (PLACES.index(test.where), kernel != 'stock', kernel, test.vm,
                 STAGES.index(test.stage), test.name)
     return sorted(tests, key=key)
