@@ -60,14 +60,34 @@ unpack_source()
 	rm -rf "$new" "$build/linux" "$build/linux.version"
 	mkdir -p "$new"
 	tar -xf "$tarball" --strip-components=1 -C "$new"
-	git -C "$new" init -q -b series
-	git -C "$new" -c core.compression=0 add -Af .
-	git -C "$new" -c gc.auto=0 -c user.name=Debian -c user.email=debian@localhost \
-		commit -q -m "linux-source-$series_version $version"
-	git -C "$new" tag base
-	git -C "$new" tag applied
+	make_base "$new" "linux-source-$series_version $version"
 	mv "$new" "$build/linux"
 	echo "$version" > "$build/linux.version"
+}
+
+# $1: an unpacked source, which becomes a repository; $2: what it is
+make_base()
+{
+	git -C "$1" init -q -b series
+	git -C "$1" -c core.compression=0 add -Af .
+	git -C "$1" -c gc.auto=0 -c user.name=Debian -c user.email=debian@localhost \
+		commit -q -m "$2"
+	git -C "$1" tag base
+	git -C "$1" tag applied
+}
+
+# Makes $build/linux a copy of the source $1, with the series on top. A file
+# that is the same keeps its date, so that a second build is short.
+copy_and_apply()
+{
+	local copy=$build/linux
+
+	echo "copying $1"
+	mkdir -p "$copy"
+	rsync -a --delete --exclude=/.git "$1/" "$copy/"
+	rm -rf "$copy/.git" "$build/linux.series"
+	make_base "$copy" "$1"
+	apply_series
 }
 
 # Stop rather than lose edits or commits that the repository does not have.
@@ -134,7 +154,7 @@ commit_step()
 	if grep -q '^diff --git ' "$step"; then
 		sed -n '/^---$/,$p' "$step" |
 			GIT_INDEX_FILE=$index git_tree apply --cached --whitespace=nowarn - ||
-			die "$1 does not apply to linux-source-$series_version $(source_version)"
+			die "$1 does not apply to $(git_tree log -1 --format=%s base)"
 	fi
 	while read -r file; do
 		[ -r "$top/$(repo_path "$file")" ] || die "$1 adds $file, but there is no $(repo_path "$file")"
