@@ -20,11 +20,11 @@ deps: ## install the Debian packages that are missing
 	@rm -f $(STAGES)
 	@$(STAGE) deps 300 tests/lib/deps
 kernel: deps ## build both kernels (DIRTY=1: only the patched one, as edited in build/linux)
-	@$(STAGE) kernel 1200 kernel-patches/build $(and $(DIRTY),--dirty) $(call JOB_OPTION,--jobs)
+	@$(STAGE) kernel 1500 kernel-patches/build $(and $(DIRTY),--dirty) $(call JOB_OPTION,--jobs)
 stock: deps ## build the stock kernel only
-	@$(STAGE) stock 700 kernel-patches/build --stock $(call JOB_OPTION,--jobs)
+	@$(STAGE) stock 1200 kernel-patches/build --stock $(call JOB_OPTION,--jobs)
 tree: deps ## build the patched kernel only
-	@$(STAGE) tree 700 kernel-patches/build $(if $(DIRTY),--dirty,--tree) $(call JOB_OPTION,--jobs)
+	@$(STAGE) tree 1200 kernel-patches/build $(if $(DIRTY),--dirty,--tree) $(call JOB_OPTION,--jobs)
 userspace: deps ## build our programs
 	@$(STAGE) userspace 60 $(MAKE) --no-print-directory -C userspace
 rdma-core: deps ## build rdma-core 56.1, in place
