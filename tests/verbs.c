@@ -927,6 +927,56 @@ static int refuse_deregistered(struct ctx *ctx, const struct test *test)
 	return ret;
 }
 
+static enum ibv_qp_state qp_state(struct ibv_qp *qp)
+{
+	struct ibv_qp_init_attr init;
+	struct ibv_qp_attr attr;
+
+	return ibv_query_qp(qp, &attr, IBV_QP_STATE, &init) ? IBV_QPS_UNKNOWN : attr.qp_state;
+}
+
+/*
+ * A write that finds no room for its completion ends the queue pair. That must
+ * not keep the MR: deregistering it would not return.
+ */
+static int overflow_cq(struct ctx *ctx, const struct test *test)
+{
+	struct odp_pair_attr attr = ODP_PAIR_ATTR_INIT;
+	struct odp_pair pair = { 0 };
+	struct side target, peer;
+	struct ibv_sge sge;
+	struct ibv_wc wc;
+	int i, ret;
+
+	attr.max_wr = 1;
+	ret = open_two(ctx, &target, &peer, test->access);
+	if (!ret)
+		ret = odp_connect(&pair, &ctx->dev, &attr);
+	/* The receiver's completions are left where they are. */
+	for (i = 0; !ret && i < 100; i++) {
+		uint64_t until = odp_now() + 2000000000;
+
+		sge = odp_sge(&peer.mr, 0, 1000);
+		ret = odp_post_recv(&pair.remote, 0, NULL, 0);
+		if (!ret)
+			ret = odp_post(&pair.local, IBV_WR_RDMA_WRITE_WITH_IMM, 0, &sge, 1,
+				       &target.mr, 0);
+		while (!ret && odp_now() < until && qp_state(pair.remote.qp) != IBV_QPS_ERR &&
+		       !ibv_poll_cq(pair.local.cq, 1, &wc))
+			sched_yield();
+		if (!ret && qp_state(pair.remote.qp) == IBV_QPS_ERR)
+			break;
+	}
+	if (!ret && i == 100)
+		ret = odp_fail(EPROTO, "a full completion queue took %d completions", i);
+	if (!ret)
+		ret = odp_dereg(&target.mr);
+	odp_disconnect(&pair);
+	side_close(&target);
+	side_close(&peer);
+	return ret;
+}
+
 /*
  * A work request that works on pinned memory and must be refused on ODP memory:
  * at registration with the access flag that it needs, when it is posted, or by
@@ -1550,6 +1600,7 @@ static void add_rest(void)
 	add(read_readonly_file, "readonly_ext4_read")->kind = ODP_MEM_EXT4;
 	add(read_readonly_file, "readonly_fsdax_read")->kind = ODP_MEM_FSDAX;
 	add_twice(refuse_deregistered, "deregistered_write", OP_WRITE, REMOTE);
+	add(overflow_cq, "cq_overflow_deregister")->access = odp_access(true);
 
 	add_twice(try_atomic, "atomic", OP_WRITE, REMOTE);
 	add_twice(try_window, "window_bind", OP_WRITE, REMOTE);

@@ -66,6 +66,7 @@
 #include <linux/mm_mirror.h>
 #include <linux/pagemap.h>
 #include <linux/sched/mm.h>
+#include <linux/sched/signal.h>
 #include <linux/secretmem.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
@@ -220,7 +221,8 @@ static bool anything_mapped(struct mm_struct *mm, unsigned long start,
 /*
  * Find or make the segment of @addr. The mm's users are held. Where nothing is
  * mapped no segment is made: a remote peer that guesses addresses must not cost
- * the process memory.
+ * the process memory. The only segment of a driver with a page table of its own
+ * costs it once, and its snapshot of unmapped memory is an empty one.
  */
 static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 				     unsigned long addr)
@@ -234,7 +236,7 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 	seg = xa_load(&mirror->segs, index);
 	if (seg)
 		return seg;
-	if (!anything_mapped(mirror->mm, start, end))
+	if (!mirror->lock && !anything_mapped(mirror->mm, start, end))
 		return ERR_PTR(-EFAULT);
 
 	seg = kzalloc(sizeof(*seg), GFP_KERNEL_ACCOUNT);
@@ -485,7 +487,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 	do {
 		range.notifier_seq = mmu_interval_read_begin(&seg->notifier);
 		ret = range_fault(&range, kind);
-		if (ret == -EBUSY)
+		if (ret == -EBUSY && time_before(jiffies, timeout))
 			continue;
 		if (ret)
 			return ret;
@@ -494,9 +496,9 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 			return ret;
 		if (lock_and_publish(seg, &range, implied))
 			return 0;
-	} while (time_before(jiffies, timeout));
+	} while (!fatal_signal_pending(current));
 
-	return -EBUSY;
+	return -EINTR;
 }
 
 static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
@@ -524,7 +526,7 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	end = PAGE_ALIGN(end);
 	ret = -ENOMEM;
 	pfns = kvcalloc((end - start) >> PAGE_SHIFT, sizeof(*pfns),
-			GFP_KERNEL_ACCOUNT | __GFP_NOWARN);
+			GFP_KERNEL | __GFP_NOWARN);
 	if (!pfns)
 		goto out;
 	seg = seg_get(mirror, start);
@@ -554,8 +556,8 @@ out:
  * Return: 0. -EINVAL: the range is not inside the mirror. -EFAULT: no mapping,
  * one that has no pages or that no device may use, or the mm is gone. -EPERM:
  * a write is asked for and the mapping is read-only. Transient: -EBUSY,
- * invalidations did not let the fault through for HMM_RANGE_DEFAULT_TIMEOUT
- * ms; -ENOMEM; -EINTR.
+ * invalidations stopped the walk for HMM_RANGE_DEFAULT_TIMEOUT ms; -ENOMEM;
+ * -EINTR. An invalidation after the walk repeats it, however often.
  */
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind)
