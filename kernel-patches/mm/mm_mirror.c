@@ -12,11 +12,10 @@
  * A mirror covers the range [start, end) of one mm. It is split into segments,
  * each with an interval notifier and so a sequence of its own, because the
  * retry check of an interval notifier knows nothing finer than the notifier: in
- * one large segment every munmap() restarts every fault. Entries live in
- * leaves, one page of them each. A leaf lies in one segment; a segment has one
- * leaf or many. Segments and leaves are aligned in the address space, clipped
- * to the mirror, and come into being when they are first touched: creating a
- * mirror inserts no notifier and allocates nothing for memory that nobody uses.
+ * one large segment every munmap() restarts every fault. Segments come into
+ * being when they are first touched: creating a mirror inserts no notifier and
+ * allocates nothing for memory that nobody uses. The entries are in the table
+ * (mm_mirror_table.c), in leaves that lie in one segment each.
  *
  * Locking
  * -------
@@ -33,12 +32,39 @@
  *
  * They nest in this order, inside mmap_lock, and the folio and rmap locks that
  * an invalidation arrives with. No memory is allocated and no fault taken under
- * any of them. Only the driver's may sleep, so that a mirror without one serves
- * invalidations that must not block (the OOM reaper).
+ * any of them (invariant 7; lockdep is told at boot). Only the driver's may
+ * sleep, so that a mirror without one serves invalidations that must not block,
+ * the OOM reaper's (invariant 10).
  *
- * Leaves and segments are found without a lock: they go away only in
- * mm_mirror_destroy(), when no fault and no access is running any more, and
- * after their notifiers.
+ * Segments are found without a lock, and go away in mm_mirror_destroy() when no
+ * fault and no access is running any more. Leaves are found under RCU, and
+ * freed by the invalidation that empties them. No publish is under way in that
+ * leaf then, or can begin: the invalidation has moved its segment's sequence on
+ * before, and mmu_interval_read_begin() waits for its end. Who drops entries
+ * without an invalidation holds the driver's lock, as a publish does.
+ *
+ * The invariants
+ * --------------
+ *  1. When an invalidation returns, no access through an old entry is running
+ *     or can begin: mm_mirror_invalidate().
+ *  2. An entry is published only if its segment was not invalidated since the
+ *     walk began, checked under the lock of the store: publish_if_current().
+ *  3. The walk fills a private array, never the table: mirror_fault().
+ *  4. A written page is marked dirty, and a used one accessed, under leaf->lock
+ *     and before its entry disappears: entry_drop().
+ *  5. Invalidating a part of a huge entry drops all of it, and the driver hears
+ *     the extended range: leaf_drop(), mm_mirror_table_expand().
+ *  6. Publishing over an entry only adds bits: entry_publish(). Readers set
+ *     theirs atomically: entry_mark().
+ *  7. No allocation and no fault under a lock that an invalidation takes.
+ *  8. Teardown refuses faults, drops the entries, and only then removes the
+ *     notifiers: mm_mirror_destroy(). The mm may die before.
+ *  9. Errors keep their meaning, and what passes by itself is tried again:
+ *     seg_fault().
+ * 10. Invalidations that must not block are served: mm_mirror_invalidate().
+ * 11. What get_user_pages() refuses is refused: refuse().
+ * 12. The process pays for the work of a fault: mirror_fault().
+ * 13. Every event drops entries but the driver's own: own_event().
  *
  * Why a copy under leaf->lock is safe
  * -----------------------------------
@@ -61,17 +87,20 @@
 
 #include <linux/hmm.h>
 #include <linux/jiffies.h>
+#include <linux/ktime.h>
 #include <linux/memcontrol.h>
+#include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/mm_mirror.h>
-#include <linux/pagemap.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
 #include <linux/secretmem.h>
 #include <linux/slab.h>
-#include <linux/swap.h>
 
-#define LEAF_ENTRIES	(PAGE_SIZE / sizeof(unsigned long))
+#include "mm_mirror_table.h"
+
+#define CREATE_TRACE_POINTS
+#include <trace/events/mm_mirror.h>
 
 struct mm_mirror_seg {
 	struct mmu_interval_notifier notifier;
@@ -81,12 +110,7 @@ struct mm_mirror_seg {
 	spinlock_t lock;	/* of the notifier's sequence */
 };
 
-struct mm_mirror_leaf {
-	rwlock_t lock;		/* of the entries */
-	unsigned long *entries;
-};
-
-static unsigned long leaf_index(struct mm_mirror *mirror, unsigned long addr)
+static unsigned long seg_index(struct mm_mirror *mirror, unsigned long addr)
 {
 	return (addr >> MM_MIRROR_LEAF_SHIFT) -
 	       (mirror->start >> MM_MIRROR_LEAF_SHIFT);
@@ -104,76 +128,16 @@ static unsigned long seg_end(struct mm_mirror *mirror, unsigned long addr,
 	return min(end - 1, addr | mirror->seg_mask) + 1;
 }
 
-static unsigned int entry_index(unsigned long addr)
+/* Invariant 13: what the driver began itself, it deals with itself. */
+static bool own_event(const struct mm_mirror *mirror,
+		      const struct mmu_notifier_range *range)
 {
-	return (addr >> PAGE_SHIFT) & (LEAF_ENTRIES - 1);
+	return mirror->owner && range->owner == mirror->owner &&
+	       (range->event == MMU_NOTIFY_MIGRATE ||
+		range->event == MMU_NOTIFY_EXCLUSIVE);
 }
 
-/* The end of the leaf that @addr is in, or @end if that comes first. */
-static unsigned long leaf_end(unsigned long addr, unsigned long end)
-{
-	return min(end - 1, addr | (MM_MIRROR_LEAF_SIZE - 1)) + 1;
-}
-
-/*
- * Drop an entry. The page is still mapped by the CPU, whose own dirty bit says
- * nothing of what the device wrote: a page that was swapped in or lazily freed
- * can be writable and clean.
- */
-static void entry_drop(unsigned long *entry)
-{
-	unsigned long old = *entry;
-	struct folio *folio;
-
-	*entry = 0;
-	if (!(old & (MM_MIRROR_DIRTY | MM_MIRROR_USED)))
-		return;
-	folio = page_folio(mm_mirror_entry_page(old));
-	if (old & MM_MIRROR_DIRTY)
-		folio_mark_dirty(folio);
-	if (!folio_is_zone_device(folio))
-		folio_mark_accessed(folio);
-}
-
-static unsigned long leaf_zap(struct mm_mirror_leaf *leaf, unsigned long start,
-			      unsigned long end)
-{
-	unsigned long *entry = &leaf->entries[entry_index(start)];
-	unsigned long *last = &leaf->entries[entry_index(end - 1)];
-	unsigned long dropped = 0;
-
-	write_lock(&leaf->lock);
-	for (; entry <= last; entry++) {
-		if (!*entry)
-			continue;
-		entry_drop(entry);
-		dropped++;
-	}
-	write_unlock(&leaf->lock);
-	return dropped;
-}
-
-static void mirror_zap(struct mm_mirror *mirror, unsigned long start,
-		       unsigned long end, bool can_sleep)
-{
-	unsigned long base = mirror->start & ~(MM_MIRROR_LEAF_SIZE - 1);
-	unsigned long index, dropped = 0;
-	struct mm_mirror_leaf *leaf;
-
-	xa_for_each_range(&mirror->leaves, index, leaf,
-			  leaf_index(mirror, start),
-			  leaf_index(mirror, end - 1)) {
-		unsigned long addr = base + (index << MM_MIRROR_LEAF_SHIFT);
-
-		dropped += leaf_zap(leaf, max(start, addr),
-				    leaf_end(addr, end));
-		if (can_sleep)
-			cond_resched();
-	}
-	if (dropped)
-		atomic64_add(dropped, &mirror->invalidations);
-}
-
+/* Invariants 1 and 10. */
 static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 				 const struct mmu_notifier_range *range,
 				 unsigned long cur_seq)
@@ -184,22 +148,30 @@ static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 	bool blockable = mmu_notifier_range_blockable(range);
 	unsigned long start = max(range->start, seg->start);
 	unsigned long end = min(range->end, seg->end);
+	unsigned long dropped;
+
+	if (own_event(mirror, range))
+		return true;
 
 	if (!mirror->lock) {
 		spin_lock(&seg->lock);
 		mmu_interval_set_seq(notifier, cur_seq);
 		spin_unlock(&seg->lock);
-		mirror_zap(mirror, start, end, blockable);
-		return true;
+		dropped = mm_mirror_table_zap(&mirror->table, start, end,
+					      blockable);
+	} else {
+		if (!blockable)
+			return false;
+		mutex_lock(mirror->lock);
+		mmu_interval_set_seq(notifier, cur_seq);
+		mm_mirror_table_expand(&mirror->table, &start, &end);
+		mirror->ops->invalidate(mirror, range, start, end);
+		dropped = mm_mirror_table_zap(&mirror->table, start, end, true);
+		mutex_unlock(mirror->lock);
 	}
-
-	if (!blockable)
-		return false;
-	mutex_lock(mirror->lock);
-	mmu_interval_set_seq(notifier, cur_seq);
-	mirror->ops->invalidate(mirror, range, start, end);
-	mirror_zap(mirror, start, end, true);
-	mutex_unlock(mirror->lock);
+	if (dropped)
+		atomic64_add(dropped, &mirror->invalidations);
+	trace_mm_mirror_invalidate(mirror, start, end, range->event, dropped);
 	return true;
 }
 
@@ -229,7 +201,7 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 {
 	unsigned long start = seg_start(mirror, addr);
 	unsigned long end = seg_end(mirror, addr, mirror->end);
-	unsigned long index = leaf_index(mirror, start);
+	unsigned long index = seg_index(mirror, start);
 	struct mm_mirror_seg *seg, *old;
 	int ret;
 
@@ -263,138 +235,30 @@ free:
 	return ret ? ERR_PTR(ret) : old;
 }
 
-static void leaf_free(struct mm_mirror_leaf *leaf)
+static bool page_refused(unsigned long pfn)
 {
-	free_page((unsigned long)leaf->entries);
-	kfree(leaf);
-}
-
-static struct mm_mirror_leaf *leaf_alloc(void)
-{
-	struct mm_mirror_leaf *leaf;
-
-	leaf = kmalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
-	if (!leaf)
-		return NULL;
-	rwlock_init(&leaf->lock);
-	leaf->entries = (void *)get_zeroed_page(GFP_KERNEL_ACCOUNT);
-	if (!leaf->entries) {
-		kfree(leaf);
-		return NULL;
-	}
-	return leaf;
-}
-
-static bool any_valid(const unsigned long *pfns, unsigned long npages)
-{
-	while (npages--)
-		if (*pfns++ & HMM_PFN_VALID)
-			return true;
-	return false;
-}
-
-/* Make the leaves that @pfns needs, so that publish need not allocate. */
-static int leaves_reserve(struct mm_mirror *mirror, unsigned long start,
-			  unsigned long end, const unsigned long *pfns)
-{
-	unsigned long next;
-
-	for (; start < end; start = next) {
-		unsigned long index = leaf_index(mirror, start);
-		unsigned long npages;
-		struct mm_mirror_leaf *leaf;
-		void *old;
-
-		next = leaf_end(start, end);
-		npages = (next - start) >> PAGE_SHIFT;
-		pfns += npages;
-		if (xa_load(&mirror->leaves, index) ||
-		    !any_valid(pfns - npages, npages))
-			continue;
-
-		leaf = leaf_alloc();
-		if (!leaf)
-			return -ENOMEM;
-		old = xa_cmpxchg(&mirror->leaves, index, NULL, leaf,
-				 GFP_KERNEL_ACCOUNT);
-		if (old)
-			leaf_free(leaf);
-		if (xa_is_err(old))
-			return xa_err(old);
-		cond_resched();
-	}
-	return 0;
-}
-
-/* Returns the number of pages that are new, or newly writable. */
-static unsigned long leaf_publish(struct mm_mirror_leaf *leaf,
-				  unsigned long addr, unsigned long npages,
-				  const unsigned long *pfns,
-				  unsigned long implied)
-{
-	unsigned long *entry = &leaf->entries[entry_index(addr)];
-	unsigned long i, changed = 0;
-
-	write_lock(&leaf->lock);
-	for (i = 0; i < npages; i++, entry++) {
-		unsigned long new, old = *entry;
-
-		if (!(pfns[i] & HMM_PFN_VALID))
-			continue;
-		new = (pfns[i] & ~HMM_PFN_FLAGS) << MM_MIRROR_PFN_SHIFT;
-		new |= MM_MIRROR_VALID;
-		if (pfns[i] & HMM_PFN_WRITE)
-			new |= MM_MIRROR_WRITE | implied;
-
-		/* A page is replaced only after an invalidation. */
-		if (WARN_ON_ONCE(old && (old ^ new) >> MM_MIRROR_PFN_SHIFT)) {
-			entry_drop(entry);
-			old = 0;
-		}
-		/* Bits are only added: dirtiness must not be lost. */
-		*entry = old | new;
-		if (new & ~old & (MM_MIRROR_VALID | MM_MIRROR_WRITE))
-			changed++;
-	}
-	write_unlock(&leaf->lock);
-	return changed;
-}
-
-static void publish(struct mm_mirror *mirror, unsigned long start,
-		    unsigned long end, const unsigned long *pfns,
-		    unsigned long implied)
-{
-	unsigned long next, changed = 0;
-
-	for (; start < end; start = next) {
-		struct mm_mirror_leaf *leaf;
-		unsigned long npages;
-
-		next = leaf_end(start, end);
-		npages = (next - start) >> PAGE_SHIFT;
-		leaf = xa_load(&mirror->leaves, leaf_index(mirror, start));
-		if (leaf)
-			changed += leaf_publish(leaf, start, npages, pfns,
-						implied);
-		pfns += npages;
-		if (mirror->lock)
-			cond_resched();
-	}
-	if (changed)
-		atomic64_add(changed, &mirror->faults);
+	return IS_ENABLED(CONFIG_PCI_P2PDMA) && (pfn & HMM_PFN_VALID) &&
+	       is_pci_p2pdma_page(hmm_pfn_to_page(pfn));
 }
 
 /*
- * What get_user_pages() refuses and hmm_range_fault() does not: pages that are
- * not in the kernel's direct map, and writing to a shadow stack. Its entries
- * look writable, so it is not mirrored for reading either. A fault fails; a
- * snapshot leaves such a mapping out.
+ * Invariant 11. What get_user_pages() refuses and hmm_range_fault() does not:
+ * pages that are not in the kernel's direct map, writing to a shadow stack, and
+ * other devices' memory. A shadow stack's entries look writable, so it is not
+ * mirrored for reading either. A fault fails; a snapshot leaves these out.
+ *
+ * A mapping that takes another's place after the walk has its pages taken away
+ * first, so what is looked at here is what was walked, or is not published.
  */
-static int refuse_vmas(struct hmm_range *range, enum mm_mirror_fault_kind kind)
+static int refuse(struct hmm_range *range, enum mm_mirror_fault_kind kind)
 {
-	VMA_ITERATOR(vmi, range->notifier->mm, range->start);
+	struct mm_struct *mm = range->notifier->mm;
+	VMA_ITERATOR(vmi, mm, range->start);
+	unsigned long *pfn = range->hmm_pfns;
 	struct vm_area_struct *vma;
+	int ret = 0;
 
+	mmap_read_lock(mm);
 	for_each_vma_range(vmi, vma, range->end) {
 		unsigned long start = max(vma->vm_start, range->start);
 		unsigned long end = min(vma->vm_end, range->end);
@@ -402,65 +266,55 @@ static int refuse_vmas(struct hmm_range *range, enum mm_mirror_fault_kind kind)
 		if (!vma_is_secretmem(vma) &&
 		    !(vma->vm_flags & VM_SHADOW_STACK))
 			continue;
-		if (kind != MM_MIRROR_SNAPSHOT)
-			return -EFAULT;
+		ret = -EFAULT;
 		memset(range->hmm_pfns + ((start - range->start) >> PAGE_SHIFT),
 		       0, ((end - start) >> PAGE_SHIFT) * sizeof(long));
 	}
-	return 0;
-}
-
-static int range_fault(struct hmm_range *range, enum mm_mirror_fault_kind kind)
-{
-	struct mm_struct *mm = range->notifier->mm;
-	int ret;
-
-	range->default_flags = 0;
-	if (kind != MM_MIRROR_SNAPSHOT)
-		range->default_flags |= HMM_PFN_REQ_FAULT;
-	if (kind == MM_MIRROR_FAULT_WRITE)
-		range->default_flags |= HMM_PFN_REQ_WRITE;
-
-	mmap_read_lock(mm);
-	ret = refuse_vmas(range, kind);
-	if (!ret)
-		ret = hmm_range_fault(range);
-	if (!ret && kind == MM_MIRROR_SNAPSHOT)
-		ret = refuse_vmas(range, kind);
 	mmap_read_unlock(mm);
-	return ret;
+
+	if (IS_ENABLED(CONFIG_PCI_P2PDMA)) {
+		unsigned long addr;
+
+		for (addr = range->start; addr < range->end;
+		     addr += PAGE_SIZE, pfn++) {
+			if (!page_refused(*pfn))
+				continue;
+			ret = -EFAULT;
+			*pfn = 0;
+		}
+	}
+	return kind == MM_MIRROR_SNAPSHOT ? 0 : ret;
 }
 
-/* The lock that the invalidation takes is held. */
+/* Invariant 2. The lock that the invalidation takes is held. */
 static bool publish_if_current(struct mm_mirror_seg *seg,
 			       const struct hmm_range *range,
-			       unsigned long implied)
+			       unsigned long implied, unsigned long *changed)
 {
-	if (mmu_interval_read_retry(&seg->notifier, range->notifier_seq))
-		return false;
-	publish(seg->mirror, range->start, range->end, range->hmm_pfns,
-		implied);
-	return true;
+	return !mmu_interval_read_retry(&seg->notifier, range->notifier_seq) &&
+	       mm_mirror_table_publish(&seg->mirror->table, range->start,
+				       range->end, range->hmm_pfns, implied,
+				       changed);
 }
 
 /* With a driver's lock, that lock is held on success. */
 static bool lock_and_publish(struct mm_mirror_seg *seg,
 			     const struct hmm_range *range,
-			     unsigned long implied)
+			     unsigned long implied, unsigned long *changed)
 {
 	struct mutex *lock = seg->mirror->lock;	/* the driver's */
 	bool done;
 
 	if (lock) {
 		mutex_lock(lock);
-		done = publish_if_current(seg, range, implied);
+		done = publish_if_current(seg, range, implied, changed);
 		if (!done)
 			mutex_unlock(lock);
 		return done;
 	}
 
 	spin_lock(&seg->lock);
-	done = publish_if_current(seg, range, implied);
+	done = publish_if_current(seg, range, implied, changed);
 	spin_unlock(&seg->lock);
 	return done;
 }
@@ -468,33 +322,42 @@ static bool lock_and_publish(struct mm_mirror_seg *seg,
 /*
  * Fault [@start, @end) of @seg and publish it. With a driver's lock that lock
  * is held on success, from before the sequence is checked.
+ *
+ * Invariant 9: a walk that invalidations stop again and again gives up when its
+ * time is over. A publish that comes too late is tried again, however often:
+ * each time an invalidation has got on.
  */
 static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		     unsigned long end, enum mm_mirror_fault_kind kind,
-		     unsigned long *pfns, unsigned long implied)
+		     unsigned long *pfns, unsigned long implied,
+		     unsigned long *changed)
 {
-	unsigned long timeout =
-		jiffies + msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	struct mm_mirror *mirror = seg->mirror;
 	struct hmm_range range = {
 		.notifier = &seg->notifier,
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
-		.dev_private_owner = seg,
+		.dev_private_owner = mirror->owner ?: mirror,
 	};
 	int ret;
 
+	if (kind != MM_MIRROR_SNAPSHOT)
+		range.default_flags |= HMM_PFN_REQ_FAULT;
+	if (kind == MM_MIRROR_FAULT_WRITE)
+		range.default_flags |= HMM_PFN_REQ_WRITE;
+
 	do {
-		range.notifier_seq = mmu_interval_read_begin(&seg->notifier);
-		ret = range_fault(&range, kind);
-		if (ret == -EBUSY && time_before(jiffies, timeout))
-			continue;
+		ret = hmm_range_fault_unlocked_timeout(&range,
+			msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
+		if (!ret)
+			ret = refuse(&range, kind);
+		if (!ret)
+			ret = mm_mirror_table_reserve(&mirror->table, start,
+						      end, pfns);
 		if (ret)
 			return ret;
-		ret = leaves_reserve(seg->mirror, start, end, pfns);
-		if (ret)
-			return ret;
-		if (lock_and_publish(seg, &range, implied))
+		if (lock_and_publish(seg, &range, implied, changed))
 			return 0;
 	} while (!fatal_signal_pending(current));
 
@@ -505,9 +368,10 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 			unsigned long end, enum mm_mirror_fault_kind kind,
 			unsigned long implied)
 {
+	u64 began = trace_mm_mirror_fault_enabled() ? ktime_get_ns() : 0;
 	struct mem_cgroup *memcg, *old_memcg;
+	unsigned long *pfns, changed = 0;
 	struct mm_mirror_seg *seg;
-	unsigned long *pfns;
 	int ret;
 
 	might_sleep();
@@ -515,25 +379,31 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		return -EINVAL;
 	if (WARN_ON_ONCE(seg_end(mirror, start, end) != end))
 		return -EINVAL;
-	if (mirror->dead || !mmget_not_zero(mirror->mm))
+	if (READ_ONCE(mirror->dead) || !mmget_not_zero(mirror->mm))
 		return -EFAULT;
 
-	/* The process pays for its page tables and ours, whoever faults. */
+	/* Invariant 12: for its page cache, its page tables, and our table. */
 	memcg = get_mem_cgroup_from_mm(mirror->mm);
 	old_memcg = set_active_memcg(memcg);
 
 	start &= PAGE_MASK;
 	end = PAGE_ALIGN(end);
 	ret = -ENOMEM;
+	/* Invariant 3 */
 	pfns = kvcalloc((end - start) >> PAGE_SHIFT, sizeof(*pfns),
 			GFP_KERNEL | __GFP_NOWARN);
-	if (!pfns)
-		goto out;
-	seg = seg_get(mirror, start);
-	ret = PTR_ERR_OR_ZERO(seg);
+	if (pfns) {
+		seg = seg_get(mirror, start);
+		ret = PTR_ERR_OR_ZERO(seg);
+	}
 	if (!ret)
-		ret = seg_fault(seg, start, end, kind, pfns, implied);
-out:
+		ret = seg_fault(seg, start, end, kind, pfns, implied, &changed);
+	if (changed)
+		atomic64_add(changed, &mirror->faults);
+	if (began)
+		trace_mm_mirror_fault(mirror, start, end, kind, changed,
+				      pfns ? hmm_pfn_to_map_order(*pfns) : 0,
+				      ktime_get_ns() - began, ret);
 	kvfree(pfns);
 	set_active_memcg(old_memcg);
 	mem_cgroup_put(memcg);
@@ -555,9 +425,9 @@ out:
  * invalidations that are under way.
  * Return: 0. -EINVAL: the range is not inside the mirror. -EFAULT: no mapping,
  * one that has no pages or that no device may use, or the mm is gone. -EPERM:
- * a write is asked for and the mapping is read-only. Transient: -EBUSY,
- * invalidations stopped the walk for HMM_RANGE_DEFAULT_TIMEOUT ms; -ENOMEM;
- * -EINTR. An invalidation after the walk repeats it, however often.
+ * a write is asked for and the mapping is read-only. -EHWPOISON: a page that
+ * failed. Transient: -EBUSY, invalidations stopped the walk for
+ * HMM_RANGE_DEFAULT_TIMEOUT ms; -ENOMEM; -EINTR, a fatal signal.
  */
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind)
@@ -586,20 +456,32 @@ EXPORT_SYMBOL_GPL(mm_mirror_fault);
  *
  * For a driver that copies the entries into its device's page table, and does
  * that under its lock. The device's writes cannot be seen from here, so a
- * writable entry counts as written unless only reading was asked for.
+ * writable entry counts as written unless only reading was asked for: what has
+ * no MM_MIRROR_DIRTY, the device must not write. With a DMA device each entry
+ * has an address, see mm_mirror_dma_addr().
  *
  * Context: Process context, no lock of the mm held, @mirror->lock not held.
  * Sleeps. On success @mirror->lock is held.
- * Return: 0, or an error as from mm_mirror_fault().
+ * Return: 0, or an error as from mm_mirror_fault(), or -EFAULT also where DMA
+ * mapping failed.
  */
 int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 			     unsigned long end,
 			     enum mm_mirror_fault_kind kind)
 {
+	int ret;
+
 	if (WARN_ON_ONCE(!mirror->lock))
 		return -EINVAL;
-	return mirror_fault(mirror, start, end, kind,
-			    kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY);
+	ret = mirror_fault(mirror, start, end, kind,
+			   kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY);
+	if (ret || !mirror->table.dma_dev)
+		return ret;
+	ret = mm_mirror_dma_map(&mirror->table, start & PAGE_MASK,
+				PAGE_ALIGN(end));
+	if (ret)
+		mutex_unlock(mirror->lock);
+	return ret;
 }
 EXPORT_SYMBOL_GPL(mm_mirror_fault_and_lock);
 
@@ -609,19 +491,79 @@ EXPORT_SYMBOL_GPL(mm_mirror_fault_and_lock);
  * @addr: an address in its range
  *
  * Context: @mirror->lock is held, and the entry stands until it is released.
- * Return: the entry, or 0 if there is none.
+ * Return: the entry, or 0 if there is none. In a huge one the page of @addr.
  */
 unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr)
 {
 	struct mm_mirror_leaf *leaf;
+	unsigned long entry;
+	unsigned int level;
 
 	lockdep_assert_held(mirror->lock);
-	leaf = xa_load(&mirror->leaves, leaf_index(mirror, addr));
-	return leaf ? leaf->entries[entry_index(addr)] : 0;
+	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
+	if (!leaf)
+		return 0;
+	entry = *mm_mirror_leaf_entry(leaf, addr);
+	if (leaf->huge)
+		entry += mm_mirror_huge_offset(addr, level) << MM_MIRROR_PFN_SHIFT;
+	return entry;
 }
 EXPORT_SYMBOL_GPL(mm_mirror_entry);
 
-/* Readers share the leaf's lock, so the bits are set atomically, and once. */
+/**
+ * mm_mirror_entry_order - how large an entry is
+ * @mirror: a mirror with a lock of the driver's
+ * @addr: an address in its range
+ *
+ * Context: @mirror->lock is held.
+ * Return: the order of the page that the entry of @addr stands for.
+ */
+unsigned int mm_mirror_entry_order(struct mm_mirror *mirror, unsigned long addr)
+{
+	struct mm_mirror_leaf *leaf;
+	unsigned int level;
+
+	lockdep_assert_held(mirror->lock);
+	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
+	return leaf && leaf->huge ? mm_mirror_level_order(level) : 0;
+}
+EXPORT_SYMBOL_GPL(mm_mirror_entry_order);
+
+/**
+ * mm_mirror_empty - is there no entry at all?
+ * @mirror: a mirror with a lock of the driver's
+ *
+ * Context: @mirror->lock is held.
+ * Return: true if there is none. False does not promise that there is one.
+ */
+bool mm_mirror_empty(struct mm_mirror *mirror)
+{
+	lockdep_assert_held(mirror->lock);
+	return xa_empty(&mirror->table.leaves[0]) &&
+	       xa_empty(&mirror->table.leaves[1]);
+}
+EXPORT_SYMBOL_GPL(mm_mirror_empty);
+
+/**
+ * mm_mirror_drop - drop the entries of a range
+ * @mirror: a mirror with a lock of the driver's
+ * @start: first byte
+ * @end: byte after the last one
+ *
+ * The device does not use them any more. Huge entries are dropped whole.
+ *
+ * Context: @mirror->lock is held. May sleep.
+ * Return: how many pages there were.
+ */
+unsigned long mm_mirror_drop(struct mm_mirror *mirror, unsigned long start,
+			     unsigned long end)
+{
+	lockdep_assert_held(mirror->lock);
+	return mm_mirror_table_zap(&mirror->table, start, end, true);
+}
+EXPORT_SYMBOL_GPL(mm_mirror_drop);
+
+/* Invariant 6. Readers share the leaf's lock: the bits are set atomically. */
 static void entry_mark(unsigned long *entry, unsigned long bits)
 {
 	if ((READ_ONCE(*entry) & bits) != bits)
@@ -630,53 +572,85 @@ static void entry_mark(unsigned long *entry, unsigned long bits)
 
 /*
  * Copy within one page, under the leaf's lock. Reading uses the copy that
- * survives a machine check where the memory can have one.
+ * survives a machine check where the memory is likely to have one.
  */
-static ssize_t page_copy(unsigned long *entry, unsigned long addr, void *buf,
+static ssize_t page_copy(unsigned long pfn, unsigned int offset, void *buf,
 			 size_t len, bool write)
 {
-	unsigned long need = write ? MM_MIRROR_WRITE : MM_MIRROR_VALID;
+	struct page *page = pfn_to_page(pfn);
 	unsigned long left = 0;
-	char *page;
+	char *addr;
 
-	if (unlikely(!(READ_ONCE(*entry) & need)))
-		return 0;
-
-	page = kmap_local_page(mm_mirror_entry_page(*entry));
-	if (write) {
-		memcpy(page + offset_in_page(addr), buf, len);
-		entry_mark(entry, MM_MIRROR_DIRTY | MM_MIRROR_USED);
-	} else {
-		left = copy_mc_to_kernel(buf, page + offset_in_page(addr), len);
-		entry_mark(entry, MM_MIRROR_USED);
-	}
-	kunmap_local(page);
+	addr = kmap_local_page(page) + offset;
+	if (write)
+		memcpy(addr, buf, len);
+	else if (unlikely(is_zone_device_page(page)))
+		left = copy_mc_to_kernel(buf, addr, len);
+	else
+		memcpy(buf, addr, len);
+	kunmap_local(addr);
 	return unlikely(left == len) ? -EIO : len - left;
+}
+
+/* Copy within one leaf, page by page until one has no entry that allows it. */
+static ssize_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
+			 unsigned long addr, void *buf, size_t len, bool write)
+{
+	unsigned long need = write ? MM_MIRROR_WRITE : MM_MIRROR_VALID;
+	unsigned long mark = MM_MIRROR_USED | (write ? MM_MIRROR_DIRTY : 0);
+	size_t done = 0;
+
+	while (done < len) {
+		size_t n = min(len - done, PAGE_SIZE - offset_in_page(addr));
+		unsigned long *entry = mm_mirror_leaf_entry(leaf, addr);
+		unsigned long pfn;
+		ssize_t copied;
+
+		if (unlikely(!(READ_ONCE(*entry) & need)))
+			break;
+		pfn = READ_ONCE(*entry) >> MM_MIRROR_PFN_SHIFT;
+		if (leaf->huge)
+			pfn += mm_mirror_huge_offset(addr, level);
+		copied = page_copy(pfn, offset_in_page(addr), buf + done, n,
+				   write);
+		if (unlikely(copied < 0))
+			return done ?: copied;
+		entry_mark(entry, mark);
+		done += copied;
+		addr += copied;
+		if (unlikely(copied < n))
+			break;
+	}
+	return done;
 }
 
 static ssize_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
 			   void *buf, size_t len, bool write)
 {
-	struct mm_mirror_leaf *leaf;
-	size_t done = 0;
+	ssize_t copied;
+	size_t n, done;
 
-	while (done < len) {
-		size_t n = min(len - done, PAGE_SIZE - offset_in_page(addr));
-		ssize_t copied;
+	for (done = 0; done < len; done += copied) {
+		unsigned long end = (addr + done) | (MM_MIRROR_LEAF_SIZE - 1);
+		struct mm_mirror_leaf *leaf;
+		unsigned int level;
 
-		leaf = xa_load(&mirror->leaves, leaf_index(mirror, addr));
-		if (!leaf)
-			break;
-		read_lock(&leaf->lock);
-		copied = page_copy(&leaf->entries[entry_index(addr)], addr,
-				   buf + done, n, write);
-		read_unlock(&leaf->lock);
+		n = min(len - done - 1, end - (addr + done)) + 1;
+		copied = 0;
+		rcu_read_lock();
+		leaf = mm_mirror_table_find(&mirror->table, addr + done,
+					    &level);
+		if (likely(leaf)) {
+			read_lock(&leaf->lock);
+			copied = leaf_copy(leaf, level, addr + done, buf + done,
+					   n, write);
+			read_unlock(&leaf->lock);
+		}
+		rcu_read_unlock();
 		if (unlikely(copied < 0))
-			return done ? done : copied;
-		done += copied;
-		addr += copied;
+			return done ?: copied;
 		if (copied < n)
-			break;
+			return done + copied;
 	}
 	return done;
 }
@@ -726,38 +700,47 @@ EXPORT_SYMBOL_GPL(mm_mirror_write);
  * @mm: the mm; the caller holds a reference to its users
  * @start: first byte, page aligned
  * @end: byte after the last one, page aligned
- * @seg_size: the segment size in bytes, a power of two and no less than
- *	MM_MIRROR_LEAF_SIZE, or MM_MIRROR_ONE_SEGMENT
- * @ops: callbacks of a driver that has a page table of its own, or NULL
- * @lock: the lock under which that driver updates it, or NULL
+ * @config: what kind of mirror; not needed after the call
  *
  * Costs the same for any range: segments and leaves come with the faults.
  *
  * Context: Process context.
- * Return: 0, or -EINVAL: the range is empty or not page aligned.
+ * Return: 0. -EINVAL: the range is empty or not page aligned. -EOPNOTSUPP: not
+ * every page can be mapped for the DMA device at its own address.
  */
 int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		   unsigned long start, unsigned long end,
-		   unsigned long seg_size,
-		   const struct mm_mirror_ops *ops, struct mutex *lock)
+		   const struct mm_mirror_config *config)
 {
+	unsigned long size = config->seg_size;
+
 	if (start >= end || !PAGE_ALIGNED(start | end))
 		return -EINVAL;
-	if (WARN_ON_ONCE(seg_size & (MM_MIRROR_LEAF_SIZE - 1) ||
-			 (seg_size && !is_power_of_2(seg_size)) ||
-			 !!ops != !!lock))
+	if (WARN_ON_ONCE(size & (MM_MIRROR_LEAF_SIZE - 1) ||
+			 (size && !is_power_of_2(size)) ||
+			 !!config->ops != !!config->lock ||
+			 (config->dma_dev && !config->lock)))
 		return -EINVAL;
+	if (config->dma_dev && !mm_mirror_dma_capable(config->dma_dev))
+		return -EOPNOTSUPP;
 
+	/* Invariant 7 */
+	if (config->lock) {
+		fs_reclaim_acquire(GFP_KERNEL);
+		might_lock(config->lock);
+		fs_reclaim_release(GFP_KERNEL);
+	}
 	mmgrab(mm);
 	mirror->mm = mm;
 	mirror->start = start;
 	mirror->end = end;
-	mirror->seg_mask = seg_size - 1;
-	mirror->ops = ops;
-	mirror->lock = lock;
+	mirror->seg_mask = size - 1;
+	mirror->ops = config->ops;
+	mirror->lock = config->lock;
+	mirror->owner = config->owner;
 	mirror->dead = false;
-	xa_init(&mirror->segs);
-	xa_init(&mirror->leaves);
+	xa_init_flags(&mirror->segs, XA_FLAGS_ACCOUNT);
+	mm_mirror_table_init(&mirror->table, start, end, config);
 	atomic64_set(&mirror->faults, 0);
 	atomic64_set(&mirror->invalidations, 0);
 	return 0;
@@ -771,32 +754,27 @@ EXPORT_SYMBOL_GPL(mm_mirror_init);
  * The driver has stopped its device and makes sure that no fault and no access
  * is running or will begin. Pages that the device wrote are marked dirty. The
  * entries go first and the notifiers after them, so that no page is freed while
- * an entry points to it.
+ * an entry points to it (invariant 8).
  *
  * Context: Process context, none of the locks held that invalidations take.
  * Sleeps, and may wait for an invalidation that is under way.
  */
 void mm_mirror_destroy(struct mm_mirror *mirror)
 {
-	struct mm_mirror_leaf *leaf;
 	struct mm_mirror_seg *seg;
 	unsigned long index;
 
 	might_sleep();
-	mirror->dead = true;
-	mirror_zap(mirror, mirror->start, mirror->end, true);
+	WRITE_ONCE(mirror->dead, true);
+	mm_mirror_table_zap(&mirror->table, mirror->start, mirror->end, true);
 
 	xa_for_each(&mirror->segs, index, seg) {
 		mmu_interval_notifier_remove(&seg->notifier);
 		kfree(seg);
 		cond_resched();
 	}
-	xa_for_each(&mirror->leaves, index, leaf) {
-		leaf_free(leaf);
-		cond_resched();
-	}
 	xa_destroy(&mirror->segs);
-	xa_destroy(&mirror->leaves);
+	mm_mirror_table_free(&mirror->table);
 	mmdrop(mirror->mm);
 }
 EXPORT_SYMBOL_GPL(mm_mirror_destroy);
