@@ -8,13 +8,14 @@ STAGES := $(BUILD)/results/stages
 SELECT := $(and $(KERNEL),--kernel '$(KERNEL)') $(and $(LIST),--list) $(patsubst %,'%',$(T))
 RUN = tests/run --stages $(STAGES) $(SELECT)
 # A list needs nothing built, and a kernel from elsewhere none of ours.
-KERNELS := $(if $(KERNEL),$(filter stock tree,$(KERNEL)),kernel)
+KERNELS := $(if $(KERNEL),$(filter stock tree debug,$(KERNEL)),kernel)
 JOB_OPTION = $(and $(JOBS),$1 $(JOBS))
 PREPARE := $(if $(LIST),,$(KERNELS) userspace rdma-core)
+DEBUG := $(if $(LIST)$(KERNEL),,debug)
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD= JOBS='
+	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|debug|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD= JOBS='
 
 deps: ## install the Debian packages that are missing
 	@rm -f $(STAGES)
@@ -25,6 +26,8 @@ stock: deps ## build the stock kernel only
 	@$(STAGE) stock 1200 kernel-patches/build --stock $(call JOB_OPTION,--jobs)
 tree: deps ## build the patched kernel only
 	@$(STAGE) tree 1200 kernel-patches/build $(if $(DIRTY),--dirty,--tree) $(call JOB_OPTION,--jobs)
+debug: deps ## build the patched kernel with KASAN, lockdep and the like
+	@$(STAGE) debug 1500 kernel-patches/build --debug $(call JOB_OPTION,--jobs)
 userspace: deps ## build our programs
 	@$(STAGE) userspace 60 $(MAKE) --no-print-directory -C userspace
 rdma-core: deps ## build rdma-core 56.1, in place
@@ -33,9 +36,9 @@ demo: tree userspace ## RDMA to and from unpinned memory, every byte verified
 	@tests/vm/run --pmem 512M --memory 2G -- $(BUILD)/bin/odp-demo
 smoke: $(PREPARE) ## the quick tests, under 5 minutes once built
 	@$(RUN) --stage smoke
-check: $(PREPARE) ## all tests for a landing, under an hour from nothing
+check: $(PREPARE) $(DEBUG) ## all tests for a landing, under an hour from nothing
 	@$(RUN) --stage check
-check-long: $(PREPARE) ## what does not fit into check as well
+check-long: $(PREPARE) $(DEBUG) ## what does not fit into check as well
 	@$(RUN) --stage long
 perf: tree userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
 	@perf/run $(and $(QUICK),--quick)
@@ -49,4 +52,4 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 .NOTPARALLEL:
-.PHONY: help deps kernel stock tree userspace rdma-core demo smoke check check-long perf compare series refresh clean
+.PHONY: help deps kernel stock tree debug userspace rdma-core demo smoke check check-long perf compare series refresh clean

@@ -1,0 +1,486 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * test: faults that are not plain: userfaultfd, memory that is refused, pages that failed
+ * stage: check
+ * where: guest
+ * vm: --pmem 256M --hugepages 16
+ * budget: 90
+ *
+ * Each subtest makes a memory region on a kind of memory whose fault takes
+ * another way than that of ordinary memory, lets the device access it, and
+ * compares bytes, the completion's status, or what the kernel traced.
+ */
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/userfaultfd.h>
+#include <poll.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/ioctl.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+#include "odp.h"
+
+#ifndef __NR_memfd_secret
+#define __NR_memfd_secret	447
+#endif
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY	1
+#endif
+
+#define PAGE		4096UL
+#define PAGES		64
+#define LENGTH		(PAGES * PAGE)
+#define REFUSED		(1u << IBV_WC_REM_ACCESS_ERR | 1u << IBV_WC_REM_OP_ERR)
+#define TRACING		"/sys/kernel/tracing/"
+
+struct ctx {
+	struct odp_dev dev;
+	struct odp_pair pair;
+	uint8_t *peer;			/* pinned, at the other end of every transfer */
+	struct odp_mr peer_mr;
+};
+
+/* --- helpers ------------------------------------------------------------------ */
+
+static int fail_errno(const char *what)
+{
+	return odp_fail(errno, "%s: %s", what, strerror(errno));
+}
+
+static int reg(struct ctx *ctx, struct odp_mr *mr, void *addr, size_t length)
+{
+	return odp_reg(mr, &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+}
+
+static int check_bytes(const void *at, size_t length, uint64_t seed, const char *what)
+{
+	struct odp_mismatch bad;
+
+	if (odp_verify(at, length, seed, 0, &bad))
+		return 0;
+	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
+			bad.got, bad.expected, bad.count);
+}
+
+/* A one-sided operation that has to fail with a status of @wanted. */
+static int want_refusal(struct ctx *ctx, const struct odp_mr *mr, enum ibv_wr_opcode opcode,
+			unsigned int wanted)
+{
+	struct ibv_sge sge = odp_sge(&ctx->peer_mr, 0, 1000);
+	struct ibv_wc wc;
+	int ret;
+
+	ret = odp_post(&ctx->pair.local, opcode, 0, &sge, 1, mr, 0);
+	if (!ret)
+		ret = odp_wait(&ctx->pair.local, &wc, ODP_WAIT_MS);
+	odp_disconnect(&ctx->pair);
+	if (!ret && (wc.status == IBV_WC_SUCCESS || !(wanted >> wc.status & 1)))
+		ret = odp_fail(EPROTO, "completed with \"%s\"", ibv_wc_status_str(wc.status));
+	return ret ? ret : odp_connect(&ctx->pair, &ctx->dev, NULL);
+}
+
+/* --- userfaultfd ---------------------------------------------------------------- */
+
+struct handler {
+	pthread_t thread;
+	int fd;
+	uint8_t *addr;
+	uint8_t *content;		/* what the memory is filled with */
+	unsigned int delay_us;
+	unsigned int faults;
+	bool stop;
+};
+
+static void *handle_faults(void *arg)
+{
+	struct handler *handler = arg;
+	struct pollfd pollfd = { .fd = handler->fd, .events = POLLIN };
+	struct uffd_msg msg;
+
+	while (!__atomic_load_n(&handler->stop, __ATOMIC_RELAXED)) {
+		struct uffdio_copy copy = { .len = PAGE };
+
+		if (poll(&pollfd, 1, 50) != 1 ||
+		    read(handler->fd, &msg, sizeof(msg)) != sizeof(msg) ||
+		    msg.event != UFFD_EVENT_PAGEFAULT)
+			continue;
+		usleep(handler->delay_us);
+		copy.dst = msg.arg.pagefault.address & ~(PAGE - 1);
+		copy.src = (uintptr_t)handler->content + (copy.dst - (uintptr_t)handler->addr);
+		if (!ioctl(handler->fd, UFFDIO_COPY, &copy))
+			handler->faults++;
+	}
+	return NULL;
+}
+
+static int handler_open(struct handler *handler, uint8_t *addr, int flags)
+{
+	struct uffdio_api api = { .api = UFFD_API };
+	struct uffdio_register range = {
+		.range = { .start = (uintptr_t)addr, .len = LENGTH },
+		.mode = UFFDIO_REGISTER_MODE_MISSING,
+	};
+
+	handler->addr = addr;
+	handler->fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
+	if (handler->fd < 0)
+		return fail_errno("userfaultfd");
+	if (ioctl(handler->fd, UFFDIO_API, &api) || ioctl(handler->fd, UFFDIO_REGISTER, &range))
+		return fail_errno("UFFDIO_REGISTER");
+	handler->content = malloc(LENGTH);
+	if (!handler->content)
+		return fail_errno("malloc");
+	odp_fill(handler->content, LENGTH, 77, 0);
+	if (pthread_create(&handler->thread, NULL, handle_faults, handler))
+		return odp_fail(EAGAIN, "pthread_create");
+	return 0;
+}
+
+static void handler_close(struct handler *handler)
+{
+	if (handler->thread) {
+		__atomic_store_n(&handler->stop, true, __ATOMIC_RELAXED);
+		pthread_join(handler->thread, NULL);
+	}
+	if (handler->fd > 0)
+		close(handler->fd);
+	free(handler->content);
+}
+
+static int map_anon(struct odp_mem *mem)
+{
+	return odp_mem_map(mem, ODP_MEM_ANON, LENGTH, NULL);
+}
+
+/* What the handler provides is what the device reads. */
+static int uffd_read(struct ctx *ctx)
+{
+	struct handler handler = { .delay_us = 2000 };
+	struct odp_mr mr = { 0 };
+	struct odp_mem mem;
+	int ret;
+
+	ret = map_anon(&mem);
+	if (!ret)
+		ret = handler_open(&handler, mem.addr, 0);
+	if (!ret)
+		ret = reg(ctx, &mr, mem.addr, LENGTH);
+	memset(ctx->peer, 0, LENGTH);
+	if (!ret)
+		ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH);
+	if (!ret)
+		ret = check_bytes(ctx->peer, LENGTH, 77, "what was read");
+	if (!ret && handler.faults != PAGES)
+		ret = odp_fail(EPROTO, "the handler answered %u faults, not %d", handler.faults,
+			       PAGES);
+	odp_dereg(&mr);
+	handler_close(&handler);
+	odp_mem_unmap(&mem);
+	return ret;
+}
+
+/* The handler's bytes stay around what the device writes. */
+static int uffd_write(struct ctx *ctx)
+{
+	struct handler handler = { .delay_us = 500 };
+	struct odp_mr mr = { 0 };
+	struct odp_mem mem;
+	uint8_t *expected;
+	int ret;
+
+	expected = malloc(LENGTH);
+	ret = expected ? map_anon(&mem) : fail_errno("malloc");
+	if (!ret)
+		ret = handler_open(&handler, mem.addr, 0);
+	if (!ret)
+		ret = reg(ctx, &mr, mem.addr, LENGTH);
+	odp_fill(ctx->peer, LENGTH, 5, 0);
+	if (!ret) {
+		memcpy(expected, handler.content, LENGTH);
+		memcpy(expected + 1000, ctx->peer, 10 * PAGE);
+		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, 1000, 10 * PAGE);
+	}
+	if (!ret && memcmp(mem.addr, expected, LENGTH))
+		ret = odp_fail(EBADMSG, "the memory is not what handler and device wrote");
+	odp_dereg(&mr);
+	handler_close(&handler);
+	odp_mem_unmap(&mem);
+	free(expected);
+	return ret;
+}
+
+/* A descriptor for faults of user mode only does not see the device's: an error. */
+static int uffd_user_mode_only(struct ctx *ctx)
+{
+	struct handler handler = { 0 };
+	struct odp_mr mr = { 0 };
+	struct odp_mem mem;
+	int ret;
+
+	ret = map_anon(&mem);
+	if (!ret)
+		ret = handler_open(&handler, mem.addr, UFFD_USER_MODE_ONLY);
+	if (!ret)
+		ret = reg(ctx, &mr, mem.addr, LENGTH);
+	if (!ret)
+		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_READ, REFUSED);
+	if (!ret && handler.faults)
+		ret = odp_fail(EPROTO, "the handler saw the fault");
+	odp_dereg(&mr);
+	handler_close(&handler);
+	odp_mem_unmap(&mem);
+	return ret;
+}
+
+/* --- memory that is refused ------------------------------------------------------ */
+
+/* Secret memory is not in the kernel's direct map, present or not. */
+static int secretmem(struct ctx *ctx)
+{
+	struct odp_mr mr = { 0 };
+	uint8_t *addr;
+	int fd, ret;
+
+	fd = syscall(__NR_memfd_secret, 0);
+	if (fd < 0)
+		return odp_fail(ENODEV, "memfd_secret: %s", strerror(errno));
+	if (ftruncate(fd, LENGTH))
+		return fail_errno("ftruncate");
+	addr = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	close(fd);
+	if (addr == MAP_FAILED)
+		return fail_errno("mmap");
+	ret = reg(ctx, &mr, addr, LENGTH);
+	if (!ret)
+		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_WRITE, REFUSED);
+	if (!ret) {
+		memset(addr, 0x55, LENGTH);
+		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_WRITE, REFUSED);
+	}
+	if (!ret)
+		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_READ, REFUSED);
+	if (!ret && (addr[0] != 0x55 || memcmp(addr, addr + 1, LENGTH - 1)))
+		ret = odp_fail(EBADMSG, "secret memory was written");
+	odp_dereg(&mr);
+	munmap(addr, LENGTH);
+	return ret;
+}
+
+/* Behind the end of its file a mapping has no pages. */
+static int behind_the_end(struct ctx *ctx)
+{
+	struct odp_mr mr = { 0 };
+	uint8_t *addr;
+	int fd, ret;
+
+	fd = memfd_create("faults", MFD_CLOEXEC);
+	if (fd < 0 || ftruncate(fd, PAGE))
+		return fail_errno("memfd_create");
+	addr = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (addr == MAP_FAILED)
+		return fail_errno("mmap");
+	ret = reg(ctx, &mr, addr + PAGE, LENGTH - PAGE);
+	if (!ret)
+		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_WRITE, REFUSED);
+	/* The file grows, and the same region works. */
+	if (!ret && ftruncate(fd, LENGTH))
+		ret = fail_errno("ftruncate");
+	odp_fill(ctx->peer, LENGTH, 9, 0);
+	if (!ret)
+		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH - PAGE);
+	if (!ret)
+		ret = check_bytes(addr + PAGE, LENGTH - PAGE, 9, "the file");
+	odp_dereg(&mr);
+	munmap(addr, LENGTH);
+	close(fd);
+	return ret;
+}
+
+static void ignore_signal(int number)
+{
+	(void)number;
+}
+
+/* A page that failed gives an error, its neighbours their bytes. */
+static int poisoned_page(struct ctx *ctx)
+{
+	struct odp_mr mr = { 0 };
+	struct odp_mem mem;
+	int ret;
+
+	ret = map_anon(&mem);
+	if (ret)
+		return ret;
+	odp_fill(mem.addr, LENGTH, 3, 0);
+	ret = reg(ctx, &mr, mem.addr, LENGTH);
+	if (!ret)
+		ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH);
+	/* The kernel tells who maps the page; who ignores that is killed. */
+	signal(SIGBUS, ignore_signal);
+	if (!ret && madvise(mem.addr, PAGE, MADV_HWPOISON))
+		ret = fail_errno("MADV_HWPOISON");
+	if (!ret)
+		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_READ, REFUSED);
+	memset(ctx->peer, 0, LENGTH);
+	if (!ret)
+		ret = odp_read(&ctx->pair, &ctx->peer_mr, PAGE, &mr, PAGE, LENGTH - PAGE);
+	if (!ret && memcmp(ctx->peer + PAGE, (uint8_t *)mem.addr + PAGE, LENGTH - PAGE))
+		ret = odp_fail(EBADMSG, "the pages beside it were read wrong");
+	odp_dereg(&mr);
+	odp_mem_unmap(&mem);
+	return ret;
+}
+
+/* --- tracepoints ------------------------------------------------------------------- */
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? odp_fail(errno, "%s: %s", path, strerror(errno)) : 0;
+}
+
+/* Does a line of the trace have @event and all of @text? */
+static int want_trace(const char *event, const char *text)
+{
+	char line[1024];
+	bool found = false;
+	FILE *trace;
+
+	trace = fopen(TRACING "trace", "r");
+	if (!trace)
+		return fail_errno(TRACING "trace");
+	while (!found && fgets(line, sizeof(line), trace))
+		found = strstr(line, event) && strstr(line, text);
+	fclose(trace);
+	return found ? 0 : odp_fail(ENOMSG, "no %s with \"%s\" was traced", event, text);
+}
+
+static int tracepoints(struct ctx *ctx)
+{
+	struct odp_mr mr = { 0 };
+	struct odp_mem mem;
+	char text[128];
+	int ret;
+
+	ret = map_anon(&mem);
+	if (ret)
+		return ret;
+	ret = reg(ctx, &mr, mem.addr, LENGTH);
+	if (!ret)
+		ret = write_file(TRACING "trace", "");
+	if (!ret)
+		ret = write_file(TRACING "events/mm_mirror/enable", "1");
+	if (!ret)
+		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, PAGE, 10);
+	if (!ret)
+		ret = odp_mem_discard(&mem, 0, LENGTH);
+	write_file(TRACING "events/mm_mirror/enable", "0");
+	if (!ret) {
+		snprintf(text, sizeof(text), "start=%#lx end=%#lx kind=write pages=1 order=0 ns=",
+			 (uintptr_t)mem.addr + PAGE, (uintptr_t)mem.addr + 2 * PAGE);
+		ret = want_trace("mm_mirror_fault:", text);
+	}
+	if (!ret)
+		ret = want_trace("mm_mirror_fault:", " ret=0");
+	if (!ret)
+		ret = want_trace("mm_mirror_invalidate:", "event=clear pages=1");
+	odp_dereg(&mr);
+	odp_mem_unmap(&mem);
+	return ret;
+}
+
+/* --- running them -------------------------------------------------------------------- */
+
+static const struct test {
+	const char *name;
+	int (*run)(struct ctx *ctx);
+} tests[] = {
+	{ "uffd_read", uffd_read },
+	{ "uffd_write", uffd_write },
+	{ "uffd_user_mode_only", uffd_user_mode_only },
+	{ "secretmem", secretmem },
+	{ "behind_the_end", behind_the_end },
+	{ "poisoned_page", poisoned_page },
+	{ "tracepoints", tracepoints },
+};
+
+static int run_test(struct ctx *ctx, const struct test *test, int number)
+{
+	int ret = ctx->pair.local.qp ? 0 : odp_connect(&ctx->pair, &ctx->dev, NULL);
+
+	if (!ret)
+		ret = test->run(ctx);
+	if (ret == -ENODEV) {
+		printf("ok %d %s # SKIP %s\n", number, test->name, odp_error());
+		return 0;
+	}
+	if (ret) {
+		printf("# %s\n", odp_error());
+		odp_disconnect(&ctx->pair);
+	}
+	printf("%sok %d %s\n", ret ? "not " : "", number, test->name);
+	fflush(stdout);
+	return ret;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "device", required_argument, NULL, 'd' },
+		{ "only", required_argument, NULL, 'o' },
+		{ "help", no_argument, NULL, 'h' },
+		{}
+	};
+	const char *device = NULL, *only = "";
+	int opt, number = 0, planned = 0, failed = 0;
+	struct ctx ctx = { 0 };
+	size_t i;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		if (opt == 'd') {
+			device = optarg;
+		} else if (opt == 'o') {
+			only = optarg;
+		} else {
+			fprintf(opt == 'h' ? stdout : stderr,
+				"usage: test-faults [--device NAME] [--only TEXT]\n"
+				"Faults that are not plain, on on-demand-paged memory; prints TAP.\n");
+			return opt == 'h' ? 0 : 2;
+		}
+	}
+	if (odp_open(&ctx.dev, device))
+		goto fail;
+	if (!odp_supported(&ctx.dev)) {
+		printf("TAP version 13\n1..0 # SKIP the kernel has no ODP for %s\n", ctx.dev.name);
+		return 0;
+	}
+	ctx.peer = aligned_alloc(PAGE, LENGTH);
+	if (!ctx.peer || odp_reg(&ctx.peer_mr, &ctx.dev, ctx.peer, LENGTH, ODP_ACCESS))
+		goto fail;
+	for (i = 0; i < ARRAY_SIZE(tests); i++)
+		planned += !!strstr(tests[i].name, only);
+	printf("TAP version 13\n1..%d\n", planned);
+	for (i = 0; i < ARRAY_SIZE(tests); i++)
+		if (strstr(tests[i].name, only))
+			failed += run_test(&ctx, &tests[i], ++number) != 0;
+	odp_disconnect(&ctx.pair);
+	odp_dereg(&ctx.peer_mr);
+	free(ctx.peer);
+	odp_close(&ctx.dev);
+	return !!failed;
+fail:
+	fprintf(stderr, "test-faults: %s\n", odp_error());
+	return 1;
+}
