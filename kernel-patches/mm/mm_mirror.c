@@ -179,15 +179,13 @@ static const struct mmu_interval_notifier_ops mm_mirror_notifier_ops = {
 	.invalidate = mm_mirror_invalidate,
 };
 
-static bool anything_mapped(struct mm_struct *mm, unsigned long start,
-			    unsigned long end)
+static int lock_mm(struct mm_struct *mm, bool nowait)
 {
-	bool mapped;
-
-	mmap_read_lock(mm);
-	mapped = find_vma_intersection(mm, start, end);
-	mmap_read_unlock(mm);
-	return mapped;
+	if (!nowait)
+		mmap_read_lock(mm);
+	else if (!mmap_read_trylock(mm))
+		return -EAGAIN;
+	return 0;
 }
 
 /*
@@ -197,19 +195,30 @@ static bool anything_mapped(struct mm_struct *mm, unsigned long start,
  * costs it once, and its snapshot of unmapped memory is an empty one.
  */
 static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
-				     unsigned long addr)
+				     unsigned long addr, bool nowait)
 {
 	unsigned long start = seg_start(mirror, addr);
 	unsigned long end = seg_end(mirror, addr, mirror->end);
 	unsigned long index = seg_index(mirror, start);
 	struct mm_mirror_seg *seg, *old;
+	bool mapped;
 	int ret;
 
 	seg = xa_load(&mirror->segs, index);
 	if (seg)
 		return seg;
-	if (!mirror->lock && !anything_mapped(mirror->mm, start, end))
-		return ERR_PTR(-EFAULT);
+	/* The first notifier of an mm takes its lock for writing. */
+	if (nowait && !READ_ONCE(mirror->mm->notifier_subscriptions))
+		return ERR_PTR(-EAGAIN);
+	if (!mirror->lock) {
+		ret = lock_mm(mirror->mm, nowait);
+		if (ret)
+			return ERR_PTR(ret);
+		mapped = find_vma_intersection(mirror->mm, start, end);
+		mmap_read_unlock(mirror->mm);
+		if (!mapped)
+			return ERR_PTR(-EFAULT);
+	}
 
 	seg = kzalloc(sizeof(*seg), GFP_KERNEL_ACCOUNT);
 	if (!seg)
@@ -250,15 +259,18 @@ static bool page_refused(unsigned long pfn)
  * A mapping that takes another's place after the walk has its pages taken away
  * first, so what is looked at here is what was walked, or is not published.
  */
-static int refuse(struct hmm_range *range, enum mm_mirror_fault_kind kind)
+static int refuse(struct hmm_range *range, enum mm_mirror_fault_kind kind,
+		  bool nowait)
 {
 	struct mm_struct *mm = range->notifier->mm;
 	VMA_ITERATOR(vmi, mm, range->start);
 	unsigned long *pfn = range->hmm_pfns;
 	struct vm_area_struct *vma;
-	int ret = 0;
+	int ret;
 
-	mmap_read_lock(mm);
+	ret = lock_mm(mm, nowait);
+	if (ret)
+		return ret;
 	for_each_vma_range(vmi, vma, range->end) {
 		unsigned long start = max(vma->vm_start, range->start);
 		unsigned long end = min(vma->vm_end, range->end);
@@ -329,7 +341,7 @@ static bool lock_and_publish(struct mm_mirror_seg *seg,
  */
 static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		     unsigned long end, enum mm_mirror_fault_kind kind,
-		     unsigned long *pfns, unsigned long implied,
+		     unsigned long *pfns, unsigned long implied, bool nowait,
 		     unsigned long *changed)
 {
 	struct mm_mirror *mirror = seg->mirror;
@@ -348,10 +360,13 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		range.default_flags |= HMM_PFN_REQ_WRITE;
 
 	do {
-		ret = hmm_range_fault_unlocked_timeout(&range,
-			msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
+		if (nowait)
+			ret = hmm_range_fault_nowait(&range);
+		else
+			ret = hmm_range_fault_unlocked_timeout(&range,
+				msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
 		if (!ret)
-			ret = refuse(&range, kind);
+			ret = refuse(&range, kind, nowait);
 		if (!ret)
 			ret = mm_mirror_table_reserve(&mirror->table, start,
 						      end, pfns);
@@ -366,7 +381,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 
 static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 			unsigned long end, enum mm_mirror_fault_kind kind,
-			unsigned long implied)
+			unsigned long implied, bool nowait)
 {
 	u64 began = trace_mm_mirror_fault_enabled() ? ktime_get_ns() : 0;
 	struct mem_cgroup *memcg, *old_memcg;
@@ -393,11 +408,12 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	pfns = kvcalloc((end - start) >> PAGE_SHIFT, sizeof(*pfns),
 			GFP_KERNEL | __GFP_NOWARN);
 	if (pfns) {
-		seg = seg_get(mirror, start);
+		seg = seg_get(mirror, start, nowait);
 		ret = PTR_ERR_OR_ZERO(seg);
 	}
 	if (!ret)
-		ret = seg_fault(seg, start, end, kind, pfns, implied, &changed);
+		ret = seg_fault(seg, start, end, kind, pfns, implied, nowait,
+				&changed);
 	if (changed)
 		atomic64_add(changed, &mirror->faults);
 	if (began)
@@ -411,33 +427,16 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	return ret;
 }
 
-/**
- * mm_mirror_fault - fault a range and enter it into the table
- * @mirror: a mirror without a lock of the driver's
- * @start: first byte
- * @end: byte after the last one
- * @kind: what is asked for
- *
- * Works through the range segment by segment and stops at the first that
- * fails. What was entered can be gone again when this returns.
- *
- * Context: Process context, no lock of the mm held. Sleeps, and waits for
- * invalidations that are under way.
- * Return: 0. -EINVAL: the range is not inside the mirror. -EFAULT: no mapping,
- * one that has no pages or that no device may use, or the mm is gone. -EPERM:
- * a write is asked for and the mapping is read-only. -EHWPOISON: a page that
- * failed. Transient: -EBUSY, invalidations stopped the walk for
- * HMM_RANGE_DEFAULT_TIMEOUT ms; -ENOMEM; -EINTR, a fatal signal.
- */
-int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
-		    unsigned long end, enum mm_mirror_fault_kind kind)
+static int fault_segments(struct mm_mirror *mirror, unsigned long start,
+			  unsigned long end, enum mm_mirror_fault_kind kind,
+			  bool nowait)
 {
 	if (WARN_ON_ONCE(mirror->lock) || start >= end)
 		return -EINVAL;
 
 	while (start < end) {
 		unsigned long next = seg_end(mirror, start, end);
-		int ret = mirror_fault(mirror, start, next, kind, 0);
+		int ret = mirror_fault(mirror, start, next, kind, 0, nowait);
 
 		if (ret)
 			return ret;
@@ -445,26 +444,21 @@ int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	}
 	return 0;
 }
+
+int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
+		    unsigned long end, enum mm_mirror_fault_kind kind)
+{
+	return fault_segments(mirror, start, end, kind, false);
+}
 EXPORT_SYMBOL_GPL(mm_mirror_fault);
 
-/**
- * mm_mirror_fault_and_lock - fault a range and keep the driver's lock
- * @mirror: a mirror with a lock of the driver's and a single segment
- * @start: first byte
- * @end: byte after the last one
- * @kind: what is asked for
- *
- * For a driver that copies the entries into its device's page table, and does
- * that under its lock. The device's writes cannot be seen from here, so a
- * writable entry counts as written unless only reading was asked for: what has
- * no MM_MIRROR_DIRTY, the device must not write. With a DMA device each entry
- * has an address, see mm_mirror_dma_addr().
- *
- * Context: Process context, no lock of the mm held, @mirror->lock not held.
- * Sleeps. On success @mirror->lock is held.
- * Return: 0, or an error as from mm_mirror_fault(), or -EFAULT also where DMA
- * mapping failed.
- */
+int mm_mirror_fault_nowait(struct mm_mirror *mirror, unsigned long start,
+			   unsigned long end, enum mm_mirror_fault_kind kind)
+{
+	return fault_segments(mirror, start, end, kind, true);
+}
+EXPORT_SYMBOL_GPL(mm_mirror_fault_nowait);
+
 int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 			     unsigned long end,
 			     enum mm_mirror_fault_kind kind)
@@ -474,7 +468,8 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 	if (WARN_ON_ONCE(!mirror->lock))
 		return -EINVAL;
 	ret = mirror_fault(mirror, start, end, kind,
-			   kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY);
+			   kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY,
+			   false);
 	if (ret || !mirror->table.dma_dev)
 		return ret;
 	ret = mm_mirror_dma_map(&mirror->table, start & PAGE_MASK,
@@ -485,14 +480,6 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_fault_and_lock);
 
-/**
- * mm_mirror_entry - the entry of an address
- * @mirror: a mirror with a lock of the driver's
- * @addr: an address in its range
- *
- * Context: @mirror->lock is held, and the entry stands until it is released.
- * Return: the entry, or 0 if there is none. In a huge one the page of @addr.
- */
 unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr)
 {
 	struct mm_mirror_leaf *leaf;
@@ -510,14 +497,6 @@ unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr)
 }
 EXPORT_SYMBOL_GPL(mm_mirror_entry);
 
-/**
- * mm_mirror_entry_order - how large an entry is
- * @mirror: a mirror with a lock of the driver's
- * @addr: an address in its range
- *
- * Context: @mirror->lock is held.
- * Return: the order of the page that the entry of @addr stands for.
- */
 unsigned int mm_mirror_entry_order(struct mm_mirror *mirror, unsigned long addr)
 {
 	struct mm_mirror_leaf *leaf;
@@ -529,13 +508,6 @@ unsigned int mm_mirror_entry_order(struct mm_mirror *mirror, unsigned long addr)
 }
 EXPORT_SYMBOL_GPL(mm_mirror_entry_order);
 
-/**
- * mm_mirror_empty - is there no entry at all?
- * @mirror: a mirror with a lock of the driver's
- *
- * Context: @mirror->lock is held.
- * Return: true if there is none. False does not promise that there is one.
- */
 bool mm_mirror_empty(struct mm_mirror *mirror)
 {
 	lockdep_assert_held(mirror->lock);
@@ -544,17 +516,6 @@ bool mm_mirror_empty(struct mm_mirror *mirror)
 }
 EXPORT_SYMBOL_GPL(mm_mirror_empty);
 
-/**
- * mm_mirror_drop - drop the entries of a range
- * @mirror: a mirror with a lock of the driver's
- * @start: first byte
- * @end: byte after the last one
- *
- * The device does not use them any more. Huge entries are dropped whole.
- *
- * Context: @mirror->lock is held. May sleep.
- * Return: how many pages there were.
- */
 unsigned long mm_mirror_drop(struct mm_mirror *mirror, unsigned long start,
 			     unsigned long end)
 {
@@ -655,18 +616,6 @@ static ssize_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
 	return done;
 }
 
-/**
- * mm_mirror_read - copy out of a mirrored range
- * @mirror: the mirror
- * @addr: address in the mirrored mm; [@addr, @addr + @len) lies in the mirror
- * @to: kernel memory
- * @len: bytes
- *
- * Context: Any that may take a read_lock(). Never sleeps, never faults.
- * Return: the bytes copied. Fewer than @len: the page of the next one is not
- * in the table. Fault it in and go on. -EIO: the first byte is in memory that
- * failed with a machine check.
- */
 ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
 		       size_t len)
 {
@@ -674,19 +623,6 @@ ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_read);
 
-/**
- * mm_mirror_write - copy into a mirrored range
- * @mirror: the mirror
- * @addr: address in the mirrored mm; [@addr, @addr + @len) lies in the mirror
- * @from: kernel memory
- * @len: bytes
- *
- * The pages are marked dirty when their entries are dropped.
- *
- * Context: Any that may take a read_lock(). Never sleeps, never faults.
- * Return: the bytes copied. Fewer than @len: the page of the next one is not
- * in the table, or not writable there. Fault it in and go on.
- */
 ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
 			const void *from, size_t len)
 {
@@ -694,20 +630,6 @@ ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_write);
 
-/**
- * mm_mirror_init - begin to mirror a range
- * @mirror: zeroed memory, the driver's
- * @mm: the mm; the caller holds a reference to its users
- * @start: first byte, page aligned
- * @end: byte after the last one, page aligned
- * @config: what kind of mirror; not needed after the call
- *
- * Costs the same for any range: segments and leaves come with the faults.
- *
- * Context: Process context.
- * Return: 0. -EINVAL: the range is empty or not page aligned. -EOPNOTSUPP: not
- * every page can be mapped for the DMA device at its own address.
- */
 int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		   unsigned long start, unsigned long end,
 		   const struct mm_mirror_config *config)
@@ -747,18 +669,6 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_init);
 
-/**
- * mm_mirror_destroy - stop mirroring and free the table
- * @mirror: the mirror
- *
- * The driver has stopped its device and makes sure that no fault and no access
- * is running or will begin. Pages that the device wrote are marked dirty. The
- * entries go first and the notifiers after them, so that no page is freed while
- * an entry points to it (invariant 8).
- *
- * Context: Process context, none of the locks held that invalidations take.
- * Sleeps, and may wait for an invalidation that is under way.
- */
 void mm_mirror_destroy(struct mm_mirror *mirror)
 {
 	struct mm_mirror_seg *seg;

@@ -73,14 +73,6 @@ int mm_mirror_dma_map(struct mm_mirror_table *table, unsigned long start,
 	return 0;
 }
 
-/**
- * mm_mirror_dma_addr - the DMA address of an entry
- * @mirror: a mirror with a DMA device
- * @addr: a page aligned address in its range
- *
- * Context: @mirror->lock is held, and the address stands until it is released.
- * Return: the address, or 0 where there is no entry.
- */
 dma_addr_t mm_mirror_dma_addr(struct mm_mirror *mirror, unsigned long addr)
 {
 	struct mm_mirror_leaf *leaf;

@@ -130,26 +130,180 @@ struct mm_mirror {
 	atomic64_t invalidations;
 };
 
+/**
+ * mm_mirror_init - begin to mirror a range
+ * @mirror: zeroed memory, the driver's
+ * @mm: the mm; the caller holds a reference to its users
+ * @start: first byte, page aligned
+ * @end: byte after the last one, page aligned
+ * @config: what kind of mirror; not needed after the call
+ *
+ * Costs the same for any range: segments and leaves come with the faults.
+ *
+ * Context: Process context.
+ * Return: 0. -EINVAL: the range is empty or not page aligned. -EOPNOTSUPP: not
+ * every page can be mapped for the DMA device at its own address.
+ */
 int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		   unsigned long start, unsigned long end,
 		   const struct mm_mirror_config *config);
+
+/**
+ * mm_mirror_destroy - stop mirroring and free the table
+ * @mirror: the mirror
+ *
+ * The driver has stopped its device and makes sure that no fault and no access
+ * is running or will begin. Pages that the device wrote are marked dirty. The
+ * entries go first and the notifiers after them, so that no page is freed while
+ * an entry points to it (invariant 8).
+ *
+ * Context: Process context, none of the locks held that invalidations take.
+ * Sleeps, and may wait for an invalidation that is under way.
+ */
 void mm_mirror_destroy(struct mm_mirror *mirror);
 
+/**
+ * mm_mirror_fault - fault a range and enter it into the table
+ * @mirror: a mirror without a lock of the driver's
+ * @start: first byte
+ * @end: byte after the last one
+ * @kind: what is asked for
+ *
+ * Works through the range segment by segment and stops at the first that
+ * fails. What was entered can be gone again when this returns.
+ *
+ * Context: Process context, no lock of the mm held. Sleeps, and waits for
+ * invalidations that are under way.
+ * Return: 0. -EINVAL: the range is not inside the mirror. -EFAULT: no mapping,
+ * one that has no pages or that no device may use, or the mm is gone. -EPERM:
+ * a write is asked for and the mapping is read-only. -EHWPOISON: a page that
+ * failed. Transient: -EBUSY, invalidations stopped the walk for
+ * HMM_RANGE_DEFAULT_TIMEOUT ms; -ENOMEM; -EINTR, a fatal signal.
+ */
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind);
+
+/**
+ * mm_mirror_fault_nowait - mm_mirror_fault() as far as that needs no waiting
+ * @mirror: a mirror without a lock of the driver's
+ * @start: first byte
+ * @end: byte after the last one
+ * @kind: what is asked for
+ *
+ * For a context that serves more than this fault. See hmm_range_fault_nowait()
+ * for what it can do.
+ *
+ * Context: Process context, no lock of the mm held. May sleep to reclaim memory.
+ * Return: As mm_mirror_fault(), and -EAGAIN: call that one, from where waiting
+ * holds up nobody.
+ */
+int mm_mirror_fault_nowait(struct mm_mirror *mirror, unsigned long start,
+			   unsigned long end, enum mm_mirror_fault_kind kind);
+
+/**
+ * mm_mirror_fault_and_lock - fault a range and keep the driver's lock
+ * @mirror: a mirror with a lock of the driver's and a single segment
+ * @start: first byte
+ * @end: byte after the last one
+ * @kind: what is asked for
+ *
+ * For a driver that copies the entries into its device's page table, and does
+ * that under its lock. The device's writes cannot be seen from here, so a
+ * writable entry counts as written unless only reading was asked for: what has
+ * no MM_MIRROR_DIRTY, the device must not write. With a DMA device each entry
+ * has an address, see mm_mirror_dma_addr().
+ *
+ * Context: Process context, no lock of the mm held, @mirror->lock not held.
+ * Sleeps. On success @mirror->lock is held.
+ * Return: 0, or an error as from mm_mirror_fault(), or -EFAULT also where DMA
+ * mapping failed.
+ */
 int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 			     unsigned long end,
 			     enum mm_mirror_fault_kind kind);
+
+/**
+ * mm_mirror_entry - the entry of an address
+ * @mirror: a mirror with a lock of the driver's
+ * @addr: an address in its range
+ *
+ * Context: @mirror->lock is held, and the entry stands until it is released.
+ * Return: the entry, or 0 if there is none. In a huge one the page of @addr.
+ */
 unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr);
+
+/**
+ * mm_mirror_entry_order - how large an entry is
+ * @mirror: a mirror with a lock of the driver's
+ * @addr: an address in its range
+ *
+ * Context: @mirror->lock is held.
+ * Return: the order of the page that the entry of @addr stands for.
+ */
 unsigned int mm_mirror_entry_order(struct mm_mirror *mirror,
 				   unsigned long addr);
+
+/**
+ * mm_mirror_empty - is there no entry at all?
+ * @mirror: a mirror with a lock of the driver's
+ *
+ * Context: @mirror->lock is held.
+ * Return: true if there is none. False does not promise that there is one.
+ */
 bool mm_mirror_empty(struct mm_mirror *mirror);
+
+/**
+ * mm_mirror_dma_addr - the DMA address of an entry
+ * @mirror: a mirror with a DMA device
+ * @addr: a page aligned address in its range
+ *
+ * Context: @mirror->lock is held, and the address stands until it is released.
+ * Return: the address, or 0 where there is no entry.
+ */
 dma_addr_t mm_mirror_dma_addr(struct mm_mirror *mirror, unsigned long addr);
+
+/**
+ * mm_mirror_drop - drop the entries of a range
+ * @mirror: a mirror with a lock of the driver's
+ * @start: first byte
+ * @end: byte after the last one
+ *
+ * The device does not use them any more. Huge entries are dropped whole.
+ *
+ * Context: @mirror->lock is held. May sleep.
+ * Return: how many pages there were.
+ */
 unsigned long mm_mirror_drop(struct mm_mirror *mirror, unsigned long start,
 			     unsigned long end);
 
+/**
+ * mm_mirror_read - copy out of a mirrored range
+ * @mirror: the mirror
+ * @addr: address in the mirrored mm; [@addr, @addr + @len) lies in the mirror
+ * @to: kernel memory
+ * @len: bytes
+ *
+ * Context: Any that may take a read_lock(). Never sleeps, never faults.
+ * Return: the bytes copied. Fewer than @len: the page of the next one is not
+ * in the table. Fault it in and go on. -EIO: the first byte is in memory that
+ * failed with a machine check.
+ */
 ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
 		       size_t len);
+
+/**
+ * mm_mirror_write - copy into a mirrored range
+ * @mirror: the mirror
+ * @addr: address in the mirrored mm; [@addr, @addr + @len) lies in the mirror
+ * @from: kernel memory
+ * @len: bytes
+ *
+ * The pages are marked dirty when their entries are dropped.
+ *
+ * Context: Any that may take a read_lock(). Never sleeps, never faults.
+ * Return: the bytes copied. Fewer than @len: the page of the next one is not
+ * in the table, or not writable there. Fault it in and go on.
+ */
 ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
 			const void *from, size_t len);
 
