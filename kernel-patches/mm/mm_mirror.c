@@ -244,12 +244,6 @@ free:
 	return ret ? ERR_PTR(ret) : old;
 }
 
-static bool page_refused(unsigned long pfn)
-{
-	return IS_ENABLED(CONFIG_PCI_P2PDMA) && (pfn & HMM_PFN_VALID) &&
-	       is_pci_p2pdma_page(hmm_pfn_to_page(pfn));
-}
-
 /*
  * Invariant 11. What get_user_pages() refuses and hmm_range_fault() does not:
  * pages that are not in the kernel's direct map, writing to a shadow stack, and
@@ -262,72 +256,53 @@ static bool page_refused(unsigned long pfn)
 static int refuse(struct hmm_range *range, enum mm_mirror_fault_kind kind,
 		  bool nowait)
 {
-	struct mm_struct *mm = range->notifier->mm;
-	VMA_ITERATOR(vmi, mm, range->start);
-	unsigned long *pfn = range->hmm_pfns;
-	struct vm_area_struct *vma;
+	unsigned long addr, *pfn = range->hmm_pfns;
+	struct vm_area_struct *vma = NULL;
 	int ret;
 
-	ret = lock_mm(mm, nowait);
+	ret = lock_mm(range->notifier->mm, nowait);
 	if (ret)
 		return ret;
-	for_each_vma_range(vmi, vma, range->end) {
-		unsigned long start = max(vma->vm_start, range->start);
-		unsigned long end = min(vma->vm_end, range->end);
-
-		if (!vma_is_secretmem(vma) &&
-		    !(vma->vm_flags & VM_SHADOW_STACK))
+	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, pfn++) {
+		if (!(*pfn & HMM_PFN_VALID))
 			continue;
-		ret = -EFAULT;
-		memset(range->hmm_pfns + ((start - range->start) >> PAGE_SHIFT),
-		       0, ((end - start) >> PAGE_SHIFT) * sizeof(long));
-	}
-	mmap_read_unlock(mm);
-
-	if (IS_ENABLED(CONFIG_PCI_P2PDMA)) {
-		unsigned long addr;
-
-		for (addr = range->start; addr < range->end;
-		     addr += PAGE_SIZE, pfn++) {
-			if (!page_refused(*pfn))
-				continue;
+		if (!vma || addr >= vma->vm_end)
+			vma = vma_lookup(range->notifier->mm, addr);
+		if (vma && !vma_is_secretmem(vma) &&
+		    !(vma->vm_flags & VM_SHADOW_STACK) &&
+		    !is_pci_p2pdma_page(hmm_pfn_to_page(*pfn)))
+			continue;
+		*pfn = 0;
+		if (kind != MM_MIRROR_SNAPSHOT)
 			ret = -EFAULT;
-			*pfn = 0;
-		}
 	}
-	return kind == MM_MIRROR_SNAPSHOT ? 0 : ret;
+	mmap_read_unlock(range->notifier->mm);
+	return ret;
 }
 
-/* Invariant 2. The lock that the invalidation takes is held. */
+/*
+ * Invariant 2. The lock is the one that an invalidation takes. With a driver's
+ * lock, that lock is held on success.
+ */
 static bool publish_if_current(struct mm_mirror_seg *seg,
 			       const struct hmm_range *range,
 			       unsigned long implied, unsigned long *changed)
 {
-	return !mmu_interval_read_retry(&seg->notifier, range->notifier_seq) &&
-	       mm_mirror_table_publish(&seg->mirror->table, range->start,
-				       range->end, range->hmm_pfns, implied,
-				       changed);
-}
-
-/* With a driver's lock, that lock is held on success. */
-static bool lock_and_publish(struct mm_mirror_seg *seg,
-			     const struct hmm_range *range,
-			     unsigned long implied, unsigned long *changed)
-{
 	struct mutex *lock = seg->mirror->lock;	/* the driver's */
 	bool done;
 
-	if (lock) {
+	if (lock)
 		mutex_lock(lock);
-		done = publish_if_current(seg, range, implied, changed);
-		if (!done)
-			mutex_unlock(lock);
-		return done;
-	}
-
-	spin_lock(&seg->lock);
-	done = publish_if_current(seg, range, implied, changed);
-	spin_unlock(&seg->lock);
+	else
+		spin_lock(&seg->lock);
+	done = !mmu_interval_read_retry(&seg->notifier, range->notifier_seq) &&
+	       mm_mirror_table_publish(&seg->mirror->table, range->start,
+				       range->end, range->hmm_pfns, implied,
+				       changed);
+	if (!lock)
+		spin_unlock(&seg->lock);
+	else if (!done)
+		mutex_unlock(lock);
 	return done;
 }
 
@@ -344,6 +319,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		     unsigned long *pfns, unsigned long implied, bool nowait,
 		     unsigned long *changed)
 {
+	unsigned long timeout = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
 	struct mm_mirror *mirror = seg->mirror;
 	struct hmm_range range = {
 		.notifier = &seg->notifier,
@@ -363,8 +339,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		if (nowait)
 			ret = hmm_range_fault_nowait(&range);
 		else
-			ret = hmm_range_fault_unlocked_timeout(&range,
-				msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT));
+			ret = hmm_range_fault_unlocked_timeout(&range, timeout);
 		if (!ret)
 			ret = refuse(&range, kind, nowait);
 		if (!ret)
@@ -372,7 +347,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 						      end, pfns);
 		if (ret)
 			return ret;
-		if (lock_and_publish(seg, &range, implied, changed))
+		if (publish_if_current(seg, &range, implied, changed))
 			return 0;
 	} while (!fatal_signal_pending(current));
 
@@ -490,8 +465,8 @@ unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr)
 	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
 	if (!leaf)
 		return 0;
-	entry = *mm_mirror_leaf_entry(leaf, addr);
-	if (leaf->huge)
+	entry = READ_ONCE(*mm_mirror_leaf_entry(leaf, addr));
+	if (READ_ONCE(leaf->huge))
 		entry += mm_mirror_huge_offset(addr, level) << MM_MIRROR_PFN_SHIFT;
 	return entry;
 }
@@ -504,7 +479,7 @@ unsigned int mm_mirror_entry_order(struct mm_mirror *mirror, unsigned long addr)
 
 	lockdep_assert_held(mirror->lock);
 	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
-	return leaf && leaf->huge ? mm_mirror_level_order(level) : 0;
+	return leaf && READ_ONCE(leaf->huge) ? mm_mirror_level_order(level) : 0;
 }
 EXPORT_SYMBOL_GPL(mm_mirror_entry_order);
 
@@ -570,7 +545,7 @@ static ssize_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
 		if (unlikely(!(READ_ONCE(*entry) & need)))
 			break;
 		pfn = READ_ONCE(*entry) >> MM_MIRROR_PFN_SHIFT;
-		if (leaf->huge)
+		if (READ_ONCE(leaf->huge))
 			pfn += mm_mirror_huge_offset(addr, level);
 		copied = page_copy(pfn, offset_in_page(addr), buf + done, n,
 				   write);

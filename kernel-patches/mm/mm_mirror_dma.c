@@ -54,13 +54,13 @@ int mm_mirror_dma_map(struct mm_mirror_table *table, unsigned long start,
 		leaf = mm_mirror_table_find(table, addr, &level);
 		order = mm_mirror_level_order(level);
 		next = (addr | ((PAGE_SIZE << order) - 1)) + 1;
-		if (!leaf || !leaf->present)
+		if (!leaf)
 			continue;
-		if (!leaf->huge) {
+		if (!READ_ONCE(leaf->huge)) {
 			order = 0;
 			next = addr + PAGE_SIZE;
 		}
-		entry = *mm_mirror_leaf_entry(leaf, addr);
+		entry = READ_ONCE(*mm_mirror_leaf_entry(leaf, addr));
 		dma = mm_mirror_leaf_dma(leaf, addr);
 		if (!entry || *dma)
 			continue;
@@ -81,10 +81,10 @@ dma_addr_t mm_mirror_dma_addr(struct mm_mirror *mirror, unsigned long addr)
 
 	lockdep_assert_held(mirror->lock);
 	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
-	if (!leaf || !leaf->present)
+	if (!leaf)
 		return 0;
 	dma = *mm_mirror_leaf_dma(leaf, addr);
-	if (dma && leaf->huge)
+	if (dma && READ_ONCE(leaf->huge))
 		dma += addr & ((PAGE_SIZE << mm_mirror_level_order(level)) - 1);
 	return dma;
 }

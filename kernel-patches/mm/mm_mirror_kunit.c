@@ -27,7 +27,7 @@
 struct fixture {
 	struct kunit *test;
 	struct mm_mirror mirror;
-	struct mutex lock;
+	struct mutex lock;		/* the driver's */
 	unsigned long addr;		/* two leaves of memory, aligned */
 	unsigned long told_start;	/* of the first invalidation */
 	unsigned long told_end;
@@ -430,7 +430,7 @@ static void make_huge(struct kunit *test, struct fixture *f)
 }
 
 /* A huge page is one entry, and invariant 5. */
-static void huge(struct kunit *test)
+static void huge_pages(struct kunit *test)
 {
 	struct fixture f;
 	unsigned long pfn;
@@ -753,7 +753,7 @@ static struct kunit_case mm_mirror_cases[] = {
 	KUNIT_CASE(own_events),
 	KUNIT_CASE(snapshots),
 	KUNIT_CASE(permission),
-	KUNIT_CASE(huge),
+	KUNIT_CASE(huge_pages),
 	KUNIT_CASE(huge_clipped),
 	KUNIT_CASE(huge_copies),
 	KUNIT_CASE(dma),

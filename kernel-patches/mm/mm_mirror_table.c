@@ -133,7 +133,7 @@ static unsigned long leaf_drop(struct mm_mirror_table *table,
 	lockdep_assert_held_write(&leaf->lock);
 	if (leaf->huge) {
 		entry_drop(table, &leaf->huge, &leaf->huge_dma, order);
-		leaf->present = 0;
+		WRITE_ONCE(leaf->present, 0);
 		return BIT(order);
 	}
 	if (!leaf->present)
@@ -145,7 +145,7 @@ static unsigned long leaf_drop(struct mm_mirror_table *table,
 			continue;
 		entry_drop(table, &leaf->entries[i],
 			   leaf->dma ? &leaf->dma[i] : NULL, 0);
-		leaf->present--;
+		WRITE_ONCE(leaf->present, leaf->present - 1);
 		dropped++;
 	}
 	return dropped;
@@ -197,22 +197,24 @@ unsigned long mm_mirror_table_zap(struct mm_mirror_table *table,
 }
 
 /*
- * The leaf that an address is in, and its level; level 0 where there is none.
- * The caller is under RCU, or keeps zaps of the leaf away.
+ * The leaf that has entries around an address, and its level; or NULL. A leaf
+ * that is reserved and empty may be on the other level. The caller is under
+ * RCU, or keeps zaps of the leaf away.
  */
 struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 					    unsigned long addr,
 					    unsigned int *level)
 {
-	struct mm_mirror_leaf *leaf;
+	for (*level = 0; *level < table->levels; ++*level) {
+		struct mm_mirror_leaf *leaf;
 
+		leaf = xa_load(&table->leaves[*level],
+			       level_index(table, *level, addr));
+		if (leaf && READ_ONCE(leaf->present))
+			return leaf;
+	}
 	*level = 0;
-	leaf = xa_load(&table->leaves[0], level_index(table, 0, addr));
-	if (likely(leaf) || table->levels == 1)
-		return leaf;
-	leaf = xa_load(&table->leaves[1], level_index(table, 1, addr));
-	*level = !!leaf;
-	return leaf;
+	return NULL;
 }
 
 /* Extend a range over the huge entries that it begins or ends in. */
@@ -225,11 +227,11 @@ void mm_mirror_table_expand(struct mm_mirror_table *table,
 	for (level = 0; level < table->levels; level++) {
 		leaf = xa_load(&table->leaves[level],
 			       level_index(table, level, *start));
-		if (leaf && leaf->huge)
+		if (leaf && READ_ONCE(leaf->huge))
 			*start &= ~(level_size(level) - 1);
 		leaf = xa_load(&table->leaves[level],
 			       level_index(table, level, *end - 1));
-		if (leaf && leaf->huge)
+		if (leaf && READ_ONCE(leaf->huge))
 			*end = leaf_end(level, *end - 1, ULONG_MAX);
 	}
 }
@@ -337,12 +339,12 @@ static unsigned long entry_publish(struct mm_mirror_table *table,
 	/* A page is replaced only after an invalidation. */
 	if (WARN_ON_ONCE(old && (old ^ new) >> MM_MIRROR_PFN_SHIFT)) {
 		entry_drop(table, entry, dma, order);
-		leaf->present--;
+		WRITE_ONCE(leaf->present, leaf->present - 1);
 		old = 0;
 	}
 	/* Invariant 6: bits are only added, dirtiness must not be lost. */
 	WRITE_ONCE(*entry, old | new);
-	leaf->present += !old;
+	WRITE_ONCE(leaf->present, leaf->present + !old);
 	return new & ~old & (MM_MIRROR_VALID | MM_MIRROR_WRITE) ? BIT(order) : 0;
 }
 
@@ -393,9 +395,9 @@ bool mm_mirror_table_publish(struct mm_mirror_table *table,
 
 		leaf = xa_load(&table->leaves[max(level, 0)],
 			       level_index(table, max(level, 0), addr));
-		if (!leaf || (level < 0 && !leaf->entries))
+		if (!leaf || (level < 0 && !READ_ONCE(leaf->entries)))
 			return false;
-		/* An empty leaf of the other level would hide this one. */
+		/* What the other level still has there is out of date. */
 		if (table->levels > 1)
 			level_zap(table, level < 1, addr, next, false);
 		write_lock(&leaf->lock);

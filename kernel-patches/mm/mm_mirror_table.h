@@ -85,7 +85,7 @@ static inline int mm_mirror_dma_map(struct mm_mirror_table *table,
 static inline unsigned long *
 mm_mirror_leaf_entry(struct mm_mirror_leaf *leaf, unsigned long addr)
 {
-	if (leaf->huge || !leaf->entries)
+	if (READ_ONCE(leaf->huge) || !READ_ONCE(leaf->entries))
 		return &leaf->huge;
 	return &leaf->entries[(addr >> PAGE_SHIFT) & (LEAF_ENTRIES - 1)];
 }
@@ -93,7 +93,7 @@ mm_mirror_leaf_entry(struct mm_mirror_leaf *leaf, unsigned long addr)
 static inline dma_addr_t *
 mm_mirror_leaf_dma(struct mm_mirror_leaf *leaf, unsigned long addr)
 {
-	if (leaf->huge || !leaf->dma)
+	if (READ_ONCE(leaf->huge) || !leaf->dma)
 		return &leaf->huge_dma;
 	return &leaf->dma[(addr >> PAGE_SHIFT) & (LEAF_ENTRIES - 1)];
 }

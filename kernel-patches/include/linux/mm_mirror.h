@@ -83,7 +83,7 @@ struct mm_mirror_ops {
 struct mm_mirror_config {
 	unsigned long seg_size;
 	const struct mm_mirror_ops *ops;
-	struct mutex *lock;
+	struct mutex *lock;		/* of the device's page table */
 	void *owner;
 	struct device *dma_dev;
 	enum dma_data_direction dma_dir;
