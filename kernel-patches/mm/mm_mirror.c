@@ -280,29 +280,36 @@ static int refuse(struct hmm_range *range, enum mm_mirror_fault_kind kind,
 	return ret;
 }
 
-/*
- * Invariant 2. The lock is the one that an invalidation takes. With a driver's
- * lock, that lock is held on success.
- */
+/* Invariant 2. The lock that the invalidation takes is held. */
 static bool publish_if_current(struct mm_mirror_seg *seg,
 			       const struct hmm_range *range,
 			       unsigned long implied, unsigned long *changed)
 {
-	struct mutex *lock = seg->mirror->lock;	/* the driver's */
-	bool done;
-
-	if (lock)
-		mutex_lock(lock);
-	else
-		spin_lock(&seg->lock);
-	done = !mmu_interval_read_retry(&seg->notifier, range->notifier_seq) &&
+	return !mmu_interval_read_retry(&seg->notifier, range->notifier_seq) &&
 	       mm_mirror_table_publish(&seg->mirror->table, range->start,
 				       range->end, range->hmm_pfns, implied,
 				       changed);
-	if (!lock)
-		spin_unlock(&seg->lock);
-	else if (!done)
-		mutex_unlock(lock);
+}
+
+/* With a driver's lock, that lock is held on success. */
+static bool lock_and_publish(struct mm_mirror_seg *seg,
+			     const struct hmm_range *range,
+			     unsigned long implied, unsigned long *changed)
+{
+	struct mutex *lock = seg->mirror->lock;	/* the driver's */
+	bool done;
+
+	if (lock) {
+		mutex_lock(lock);
+		done = publish_if_current(seg, range, implied, changed);
+		if (!done)
+			mutex_unlock(lock);
+		return done;
+	}
+
+	spin_lock(&seg->lock);
+	done = publish_if_current(seg, range, implied, changed);
+	spin_unlock(&seg->lock);
 	return done;
 }
 
@@ -347,7 +354,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 						      end, pfns);
 		if (ret)
 			return ret;
-		if (publish_if_current(seg, &range, implied, changed))
+		if (lock_and_publish(seg, &range, implied, changed))
 			return 0;
 	} while (!fatal_signal_pending(current));
 
@@ -445,7 +452,7 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 	ret = mirror_fault(mirror, start, end, kind,
 			   kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY,
 			   false);
-	if (ret || !mirror->table.dma_dev)
+	if (ret || !IS_ENABLED(CONFIG_MM_MIRROR_DMA) || !mirror->table.dma_dev)
 		return ret;
 	ret = mm_mirror_dma_map(&mirror->table, start & PAGE_MASK,
 				PAGE_ALIGN(end));
@@ -618,7 +625,8 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 			 !!config->ops != !!config->lock ||
 			 (config->dma_dev && !config->lock)))
 		return -EINVAL;
-	if (config->dma_dev && !mm_mirror_dma_capable(config->dma_dev))
+	if (config->dma_dev && !(IS_ENABLED(CONFIG_MM_MIRROR_DMA) &&
+				 mm_mirror_dma_capable(config->dma_dev)))
 		return -EOPNOTSUPP;
 
 	/* Invariant 7 */

@@ -110,7 +110,7 @@ static void entry_drop(struct mm_mirror_table *table, unsigned long *entry,
 	unsigned long old = *entry;
 	struct folio *folio;
 
-	if (table->dma_dev)
+	if (IS_ENABLED(CONFIG_MM_MIRROR_DMA) && table->dma_dev)
 		mm_mirror_dma_unmap(table, dma, order);
 	WRITE_ONCE(*entry, 0);
 	if (!(old & (MM_MIRROR_DIRTY | MM_MIRROR_USED)))

@@ -57,29 +57,12 @@ struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 					    unsigned long addr,
 					    unsigned int *level);
 
-#ifdef CONFIG_MM_MIRROR_DMA
+/* Only with CONFIG_MM_MIRROR_DMA */
 bool mm_mirror_dma_capable(struct device *dev);
 void mm_mirror_dma_unmap(struct mm_mirror_table *table, dma_addr_t *dma,
 			 unsigned int order);
 int mm_mirror_dma_map(struct mm_mirror_table *table, unsigned long start,
 		      unsigned long end);
-#else
-static inline bool mm_mirror_dma_capable(struct device *dev)
-{
-	return false;
-}
-
-static inline void mm_mirror_dma_unmap(struct mm_mirror_table *table,
-				       dma_addr_t *dma, unsigned int order)
-{
-}
-
-static inline int mm_mirror_dma_map(struct mm_mirror_table *table,
-				    unsigned long start, unsigned long end)
-{
-	return 0;
-}
-#endif
 
 /* The entry of @addr in a leaf of any kind, and its DMA address. */
 static inline unsigned long *
