@@ -101,7 +101,7 @@ static void compare(unsigned long from, unsigned long to)
 #ifdef CONFIG_MM_MIRROR_DMA
 		want = want && dma[page] ?
 			SHIM_DMA | want >> MM_MIRROR_PFN_SHIFT << PAGE_SHIFT : 0;
-		check(mm_mirror_dma_addr(&mirror, address(page)) == want);
+		check(dma_of(table, address(page)) == want);
 #endif
 	}
 }
@@ -147,8 +147,7 @@ static void finish(void)
 {
 	zap(first, last);
 	compare(0, WINDOW);
-	mm_mirror_table_free(table);
-	rcu_barrier();
+	table_end(table);
 	check(!shim_allocated);
 }
 
@@ -267,7 +266,7 @@ static void dma_map(unsigned long from, unsigned long to, int fail_after)
 	unsigned long page, b, e;
 	int ret;
 
-	if (!table->dma_dev)
+	if (!IS_ENABLED(CONFIG_MM_MIRROR_DMA) || !table->dma_dev)
 		return;
 	device.fail_after = fail_after;
 	ret = mm_mirror_dma_map(table, address(from), address(to));
@@ -542,8 +541,7 @@ static void test_edges(const struct place *place)
 		check(start == 0 && end == BIT(bits[i]) - PAGE_SIZE);
 		check(mm_mirror_table_zap(table, last_page, end, false) == 1);
 		check(mm_mirror_table_zap(table, 0, end, false) == changed - 1);
-		mm_mirror_table_free(table);
-		rcu_barrier();
+		table_end(table);
 		check(!shim_allocated);
 	}
 }

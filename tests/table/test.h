@@ -29,6 +29,25 @@ static inline unsigned long random_below(u64 *state, unsigned long n)
 	return (*state * 0x2545f4914f6cdd1dUL >> 32) % n;
 }
 
+static inline dma_addr_t dma_of(struct mm_mirror_table *table, unsigned long addr)
+{
+	unsigned int order;
+	dma_addr_t dma;
+
+	mm_mirror_table_entry(table, addr, &order, &dma);
+	return dma;
+}
+
+/* The end of a table of which all was zapped: nothing is left. */
+static inline void table_end(struct mm_mirror_table *table)
+{
+	unsigned int level;
+
+	for (level = 0; level < MM_MIRROR_LEVELS; level++)
+		check(xa_empty(&table->leaves[level]));
+	rcu_barrier();
+}
+
 /*
  * As mirror_copy() and leaf_copy() of mm_mirror.c: look an address up, and use
  * its page under the leaf's lock. Returns what was in the page, or 0.

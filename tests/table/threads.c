@@ -186,7 +186,7 @@ static void device_update(unsigned long from, unsigned long to)
 		if (leaf && READ_ONCE(leaf->huge))
 			entry += mm_mirror_huge_offset(address(page), level) << MM_MIRROR_PFN_SHIFT;
 		device_table[page] = entry;
-		check(mm_mirror_dma_addr(&mirror, address(page)) ==
+		check(dma_of(table, address(page)) ==
 		      (entry ? SHIM_DMA | entry >> MM_MIRROR_PFN_SHIFT << PAGE_SHIFT : 0));
 	}
 	pthread_mutex_unlock(&device_lock);
@@ -394,8 +394,7 @@ static void run(const char *name, unsigned long seg_size, bool driver, unsigned 
 		pthread_join(threads[i], NULL);
 
 	invalidate(0, WINDOW, true, false);
-	mm_mirror_table_free(table);
-	rcu_barrier();
+	table_end(table);
 	check(!shim_allocated);
 	check(!shim_warnings);
 	/* It was not one after the other. */
