@@ -43,28 +43,8 @@
  * before, and mmu_interval_read_begin() waits for its end. Who drops entries
  * without an invalidation holds the driver's lock, as a publish does.
  *
- * The invariants
- * --------------
- *  1. When an invalidation returns, no access through an old entry is running
- *     or can begin: mm_mirror_invalidate().
- *  2. An entry is published only if its segment was not invalidated since the
- *     walk began, checked under the lock of the store: publish_if_current().
- *  3. The walk fills a private array, never the table: mirror_fault().
- *  4. A written page is marked dirty, and a used one accessed, under leaf->lock
- *     and before its entry disappears: entry_drop().
- *  5. Invalidating a part of a huge entry drops all of it, and the driver hears
- *     the extended range: leaf_drop(), mm_mirror_table_expand().
- *  6. Publishing over an entry only adds bits: entry_publish(). Readers set
- *     theirs atomically: entry_mark().
- *  7. No allocation and no fault under a lock that an invalidation takes.
- *  8. Teardown refuses faults, drops the entries, and only then removes the
- *     notifiers: mm_mirror_destroy(). The mm may die before.
- *  9. Errors keep their meaning, and what passes by itself is tried again:
- *     seg_fault().
- * 10. Invalidations that must not block are served: mm_mirror_invalidate().
- * 11. What get_user_pages() refuses is refused: refuse().
- * 12. The process pays for the work of a fault: mirror_fault().
- * 13. Every event drops entries but the driver's own: own_event().
+ * The invariants that this keeps are in Documentation/mm/mm_mirror.rst; their
+ * numbers stand where each is kept.
  *
  * Why a copy under leaf->lock is safe
  * -----------------------------------
@@ -94,7 +74,6 @@
 #include <linux/mm_mirror.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
-#include <linux/secretmem.h>
 #include <linux/slab.h>
 
 #include "mm_mirror_table.h"
@@ -179,15 +158,6 @@ static const struct mmu_interval_notifier_ops mm_mirror_notifier_ops = {
 	.invalidate = mm_mirror_invalidate,
 };
 
-static int lock_mm(struct mm_struct *mm, bool nowait)
-{
-	if (!nowait)
-		mmap_read_lock(mm);
-	else if (!mmap_read_trylock(mm))
-		return -EAGAIN;
-	return 0;
-}
-
 /*
  * Find or make the segment of @addr. The mm's users are held. Where nothing is
  * mapped no segment is made: a remote peer that guesses addresses must not cost
@@ -200,6 +170,7 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 	unsigned long start = seg_start(mirror, addr);
 	unsigned long end = seg_end(mirror, addr, mirror->end);
 	unsigned long index = seg_index(mirror, start);
+	struct mm_struct *mm = mirror->mm;
 	struct mm_mirror_seg *seg, *old;
 	bool mapped;
 	int ret;
@@ -208,14 +179,15 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 	if (seg)
 		return seg;
 	/* The first notifier of an mm takes its lock for writing. */
-	if (nowait && !READ_ONCE(mirror->mm->notifier_subscriptions))
+	if (nowait && !READ_ONCE(mm->notifier_subscriptions))
 		return ERR_PTR(-EAGAIN);
 	if (!mirror->lock) {
-		ret = lock_mm(mirror->mm, nowait);
-		if (ret)
-			return ERR_PTR(ret);
-		mapped = find_vma_intersection(mirror->mm, start, end);
-		mmap_read_unlock(mirror->mm);
+		if (!nowait)
+			mmap_read_lock(mm);
+		else if (!mmap_read_trylock(mm))
+			return ERR_PTR(-EAGAIN);
+		mapped = find_vma_intersection(mm, start, end);
+		mmap_read_unlock(mm);
 		if (!mapped)
 			return ERR_PTR(-EFAULT);
 	}
@@ -227,8 +199,7 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 	seg->start = start;
 	seg->end = end;
 	spin_lock_init(&seg->lock);
-	ret = mmu_interval_notifier_insert(&seg->notifier, mirror->mm, start,
-					   end - start,
+	ret = mmu_interval_notifier_insert(&seg->notifier, mm, start, end - start,
 					   &mm_mirror_notifier_ops);
 	if (ret)
 		goto free;
@@ -242,42 +213,6 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 free:
 	kfree(seg);
 	return ret ? ERR_PTR(ret) : old;
-}
-
-/*
- * Invariant 11. What get_user_pages() refuses and hmm_range_fault() does not:
- * pages that are not in the kernel's direct map, writing to a shadow stack, and
- * other devices' memory. A shadow stack's entries look writable, so it is not
- * mirrored for reading either. A fault fails; a snapshot leaves these out.
- *
- * A mapping that takes another's place after the walk has its pages taken away
- * first, so what is looked at here is what was walked, or is not published.
- */
-static int refuse(struct hmm_range *range, enum mm_mirror_fault_kind kind,
-		  bool nowait)
-{
-	unsigned long addr, *pfn = range->hmm_pfns;
-	struct vm_area_struct *vma = NULL;
-	int ret;
-
-	ret = lock_mm(range->notifier->mm, nowait);
-	if (ret)
-		return ret;
-	for (addr = range->start; addr < range->end; addr += PAGE_SIZE, pfn++) {
-		if (!(*pfn & HMM_PFN_VALID))
-			continue;
-		if (!vma || addr >= vma->vm_end)
-			vma = vma_lookup(range->notifier->mm, addr);
-		if (vma && !vma_is_secretmem(vma) &&
-		    !(vma->vm_flags & VM_SHADOW_STACK) &&
-		    !is_pci_p2pdma_page(hmm_pfn_to_page(*pfn)))
-			continue;
-		*pfn = 0;
-		if (kind != MM_MIRROR_SNAPSHOT)
-			ret = -EFAULT;
-	}
-	mmap_read_unlock(range->notifier->mm);
-	return ret;
 }
 
 /* Invariant 2. The lock that the invalidation takes is held. */
@@ -347,8 +282,6 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 			ret = hmm_range_fault_nowait(&range);
 		else
 			ret = hmm_range_fault_unlocked_timeout(&range, timeout);
-		if (!ret)
-			ret = refuse(&range, kind, nowait);
 		if (!ret)
 			ret = mm_mirror_table_reserve(&mirror->table, start,
 						      end, pfns);
@@ -462,33 +395,13 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_fault_and_lock);
 
-unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr)
+unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr,
+			      unsigned int *order, dma_addr_t *dma)
 {
-	struct mm_mirror_leaf *leaf;
-	unsigned long entry;
-	unsigned int level;
-
 	lockdep_assert_held(mirror->lock);
-	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
-	if (!leaf)
-		return 0;
-	entry = READ_ONCE(*mm_mirror_leaf_entry(leaf, addr));
-	if (READ_ONCE(leaf->huge))
-		entry += mm_mirror_huge_offset(addr, level) << MM_MIRROR_PFN_SHIFT;
-	return entry;
+	return mm_mirror_table_entry(&mirror->table, addr, order, dma);
 }
 EXPORT_SYMBOL_GPL(mm_mirror_entry);
-
-unsigned int mm_mirror_entry_order(struct mm_mirror *mirror, unsigned long addr)
-{
-	struct mm_mirror_leaf *leaf;
-	unsigned int level;
-
-	lockdep_assert_held(mirror->lock);
-	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
-	return leaf && READ_ONCE(leaf->huge) ? mm_mirror_level_order(level) : 0;
-}
-EXPORT_SYMBOL_GPL(mm_mirror_entry_order);
 
 bool mm_mirror_empty(struct mm_mirror *mirror)
 {
@@ -506,25 +419,13 @@ unsigned long mm_mirror_drop(struct mm_mirror *mirror, unsigned long start,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_drop);
 
-/* Invariant 6. Readers share the leaf's lock: the bits are set atomically. */
-static void entry_mark(unsigned long *entry, unsigned long bits)
+/* Reading survives a machine check where the memory is likely to have one. */
+static unsigned long page_copy(struct page *page, unsigned int offset,
+			       void *buf, size_t len, bool write)
 {
-	if ((READ_ONCE(*entry) & bits) != bits)
-		atomic_long_or(bits, (atomic_long_t *)entry);
-}
-
-/*
- * Copy within one page, under the leaf's lock. Reading uses the copy that
- * survives a machine check where the memory is likely to have one.
- */
-static ssize_t page_copy(unsigned long pfn, unsigned int offset, void *buf,
-			 size_t len, bool write)
-{
-	struct page *page = pfn_to_page(pfn);
+	char *addr = kmap_local_page(page) + offset;
 	unsigned long left = 0;
-	char *addr;
 
-	addr = kmap_local_page(page) + offset;
 	if (write)
 		memcpy(addr, buf, len);
 	else if (unlikely(is_zone_device_page(page)))
@@ -532,37 +433,41 @@ static ssize_t page_copy(unsigned long pfn, unsigned int offset, void *buf,
 	else
 		memcpy(buf, addr, len);
 	kunmap_local(addr);
-	return unlikely(left == len) ? -EIO : len - left;
+	return left;
 }
 
-/* Copy within one leaf, page by page until one has no entry that allows it. */
-static ssize_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
-			 unsigned long addr, void *buf, size_t len, bool write)
+/*
+ * Copy within one leaf, under its lock, page by page until one has no entry
+ * that allows it. Returns the bytes that were copied; *@failed is set where
+ * the memory failed.
+ */
+static size_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
+			unsigned long addr, void *buf, size_t len, bool write,
+			bool *failed)
 {
 	unsigned long need = write ? MM_MIRROR_WRITE : MM_MIRROR_VALID;
 	unsigned long mark = MM_MIRROR_USED | (write ? MM_MIRROR_DIRTY : 0);
-	size_t done = 0;
+	size_t n, left, done;
 
-	while (done < len) {
-		size_t n = min(len - done, PAGE_SIZE - offset_in_page(addr));
-		unsigned long *entry = mm_mirror_leaf_entry(leaf, addr);
-		unsigned long pfn;
-		ssize_t copied;
+	for (done = 0; done < len; done += n) {
+		unsigned long *slot = mm_mirror_leaf_entry(leaf, addr + done);
+		unsigned long pfn, entry = READ_ONCE(*slot);
+		unsigned int offset = offset_in_page(addr + done);
 
-		if (unlikely(!(READ_ONCE(*entry) & need)))
+		if (unlikely(!(entry & need)))
 			break;
-		pfn = READ_ONCE(*entry) >> MM_MIRROR_PFN_SHIFT;
+		pfn = entry >> MM_MIRROR_PFN_SHIFT;
 		if (READ_ONCE(leaf->huge))
-			pfn += mm_mirror_huge_offset(addr, level);
-		copied = page_copy(pfn, offset_in_page(addr), buf + done, n,
-				   write);
-		if (unlikely(copied < 0))
-			return done ?: copied;
-		entry_mark(entry, mark);
-		done += copied;
-		addr += copied;
-		if (unlikely(copied < n))
-			break;
+			pfn += mm_mirror_huge_offset(addr + done, level);
+		n = min(len - done, PAGE_SIZE - offset);
+		left = page_copy(pfn_to_page(pfn), offset, buf + done, n, write);
+		/* Invariant 6. Readers share the lock: set atomically. */
+		if ((entry & mark) != mark)
+			atomic_long_or(mark, (atomic_long_t *)slot);
+		if (unlikely(left)) {
+			*failed = true;
+			return done + n - left;
+		}
 	}
 	return done;
 }
@@ -570,10 +475,10 @@ static ssize_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
 static ssize_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
 			   void *buf, size_t len, bool write)
 {
-	ssize_t copied;
-	size_t n, done;
+	size_t n, copied, done = 0;
+	bool failed = false;
 
-	for (done = 0; done < len; done += copied) {
+	do {
 		unsigned long end = (addr + done) | (MM_MIRROR_LEAF_SIZE - 1);
 		struct mm_mirror_leaf *leaf;
 		unsigned int level;
@@ -586,16 +491,13 @@ static ssize_t mirror_copy(struct mm_mirror *mirror, unsigned long addr,
 		if (likely(leaf)) {
 			read_lock(&leaf->lock);
 			copied = leaf_copy(leaf, level, addr + done, buf + done,
-					   n, write);
+					   n, write, &failed);
 			read_unlock(&leaf->lock);
 		}
 		rcu_read_unlock();
-		if (unlikely(copied < 0))
-			return done ?: copied;
-		if (copied < n)
-			return done + copied;
-	}
-	return done;
+		done += copied;
+	} while (copied == n && done < len);
+	return unlikely(failed && !done) ? -EIO : done;
 }
 
 ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
@@ -667,7 +569,6 @@ void mm_mirror_destroy(struct mm_mirror *mirror)
 		cond_resched();
 	}
 	xa_destroy(&mirror->segs);
-	mm_mirror_table_free(&mirror->table);
 	mmdrop(mirror->mm);
 }
 EXPORT_SYMBOL_GPL(mm_mirror_destroy);

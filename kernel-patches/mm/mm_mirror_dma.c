@@ -72,20 +72,3 @@ int mm_mirror_dma_map(struct mm_mirror_table *table, unsigned long start,
 	}
 	return 0;
 }
-
-dma_addr_t mm_mirror_dma_addr(struct mm_mirror *mirror, unsigned long addr)
-{
-	struct mm_mirror_leaf *leaf;
-	unsigned int level;
-	dma_addr_t dma;
-
-	lockdep_assert_held(mirror->lock);
-	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
-	if (!leaf)
-		return 0;
-	dma = *mm_mirror_leaf_dma(leaf, addr);
-	if (dma && READ_ONCE(leaf->huge))
-		dma += addr & ((PAGE_SIZE << mm_mirror_level_order(level)) - 1);
-	return dma;
-}
-EXPORT_SYMBOL_GPL(mm_mirror_dma_addr);

@@ -41,15 +41,14 @@ static void note_invalidate(struct mm_mirror *mirror,
 			    unsigned long start, unsigned long end)
 {
 	struct fixture *f = container_of(mirror, struct fixture, mirror);
+	unsigned int order;
 
 	lockdep_assert_held(&f->lock);
 	if (f->told++)
 		return;
 	f->told_start = start;
 	f->told_end = end;
-	f->entry = mm_mirror_entry(mirror, start);
-	if (IS_ENABLED(CONFIG_MM_MIRROR_DMA))
-		f->dma = mm_mirror_dma_addr(mirror, start);
+	f->entry = mm_mirror_entry(mirror, start, &order, &f->dma);
 }
 
 static const struct mm_mirror_ops note_ops = {
@@ -151,23 +150,31 @@ static int fault_unlock(struct fixture *f, unsigned long start,
 	return ret;
 }
 
-static unsigned long entry_of(struct fixture *f, unsigned long addr)
+static unsigned long look_up(struct fixture *f, unsigned long addr,
+			     unsigned int *order, dma_addr_t *dma)
 {
 	unsigned long entry;
 
 	mutex_lock(&f->lock);
-	entry = mm_mirror_entry(&f->mirror, addr);
+	entry = mm_mirror_entry(&f->mirror, addr, order, dma);
 	mutex_unlock(&f->lock);
 	return entry;
+}
+
+static unsigned long entry_of(struct fixture *f, unsigned long addr)
+{
+	unsigned int order;
+	dma_addr_t dma;
+
+	return look_up(f, addr, &order, &dma);
 }
 
 static unsigned int order_of(struct fixture *f, unsigned long addr)
 {
 	unsigned int order;
+	dma_addr_t dma;
 
-	mutex_lock(&f->lock);
-	order = mm_mirror_entry_order(&f->mirror, addr);
-	mutex_unlock(&f->lock);
+	look_up(f, addr, &order, &dma);
 	return order;
 }
 
@@ -537,6 +544,8 @@ static void dma(struct kunit *test)
 		.ops = &note_ops,
 		.dma_dir = DMA_BIDIRECTIONAL,
 	};
+	unsigned int order;
+	dma_addr_t address;
 	struct fixture f;
 	struct page *page;
 	unsigned long i;
@@ -555,22 +564,17 @@ static void dma(struct kunit *test)
 	for (i = 0; i < 2; i++) {
 		unsigned long addr = f.addr + PAGES(17);
 
-		KUNIT_ASSERT_EQ(test, 0,
-				mm_mirror_fault_and_lock(&f.mirror, f.addr,
-							 f.addr + LEAF,
-							 MM_MIRROR_FAULT_WRITE));
-		page = mm_mirror_entry_page(mm_mirror_entry(&f.mirror, addr));
-		KUNIT_EXPECT_EQ(test, page_to_phys(page),
-				mm_mirror_dma_addr(&f.mirror, addr));
-		mutex_unlock(&f.lock);
+		KUNIT_ASSERT_EQ(test, 0, fault_unlock(&f, f.addr, f.addr + LEAF,
+						      MM_MIRROR_FAULT_WRITE));
+		page = mm_mirror_entry_page(look_up(&f, addr, &order, &address));
+		KUNIT_EXPECT_EQ(test, page_to_phys(page), address);
 		/* The device is told while the address still stands. */
 		f.told = 0;
 		KUNIT_EXPECT_EQ(test, 0, advise(addr, PAGES(1), MADV_DONTNEED));
 		KUNIT_EXPECT_GT(test, f.told, 0);
 		KUNIT_EXPECT_NE(test, 0, f.dma);
-		mutex_lock(&f.lock);
-		KUNIT_EXPECT_EQ(test, 0, mm_mirror_dma_addr(&f.mirror, addr));
-		mutex_unlock(&f.lock);
+		KUNIT_EXPECT_EQ(test, 0, look_up(&f, addr, &order, &address));
+		KUNIT_EXPECT_EQ(test, 0, address);
 		/* And once more with huge pages, mapped whole. */
 		KUNIT_EXPECT_EQ(test, 0, advise(f.addr, LEAF, MADV_DONTNEED));
 		make_huge(test, &f);

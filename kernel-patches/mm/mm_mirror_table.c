@@ -80,20 +80,20 @@ static void leaf_free_rcu(struct rcu_head *rcu)
 static struct mm_mirror_leaf *leaf_alloc(const struct mm_mirror_table *table,
 					 bool entries)
 {
+	gfp_t gfp = GFP_KERNEL_ACCOUNT;
 	struct mm_mirror_leaf *leaf;
 
-	leaf = kzalloc(sizeof(*leaf), GFP_KERNEL_ACCOUNT);
+	leaf = kzalloc(sizeof(*leaf), gfp);
 	if (!leaf)
 		return NULL;
 	rwlock_init(&leaf->lock);
-	if (!entries)
-		return leaf;
-	leaf->entries = kcalloc(LEAF_ENTRIES, sizeof(*leaf->entries),
-				GFP_KERNEL_ACCOUNT);
-	if (table->dma_dev)
-		leaf->dma = kcalloc(LEAF_ENTRIES, sizeof(*leaf->dma),
-				    GFP_KERNEL_ACCOUNT);
-	if (leaf->entries && (leaf->dma || !table->dma_dev))
+	if (entries) {
+		leaf->entries = kzalloc(LEAF_ENTRIES * sizeof(long), gfp);
+		if (table->dma_dev)
+			leaf->dma = kzalloc(LEAF_ENTRIES * sizeof(dma_addr_t),
+					    gfp);
+	}
+	if (!entries || (leaf->entries && (leaf->dma || !table->dma_dev)))
 		return leaf;
 	leaf_free(leaf);
 	return NULL;
@@ -224,16 +224,12 @@ void mm_mirror_table_expand(struct mm_mirror_table *table,
 	struct mm_mirror_leaf *leaf;
 	unsigned int level;
 
-	for (level = 0; level < table->levels; level++) {
-		leaf = xa_load(&table->leaves[level],
-			       level_index(table, level, *start));
-		if (leaf && READ_ONCE(leaf->huge))
-			*start &= ~(level_size(level) - 1);
-		leaf = xa_load(&table->leaves[level],
-			       level_index(table, level, *end - 1));
-		if (leaf && READ_ONCE(leaf->huge))
-			*end = leaf_end(level, *end - 1, ULONG_MAX);
-	}
+	leaf = mm_mirror_table_find(table, *start, &level);
+	if (leaf && READ_ONCE(leaf->huge))
+		*start &= ~(level_size(level) - 1);
+	leaf = mm_mirror_table_find(table, *end - 1, &level);
+	if (leaf && READ_ONCE(leaf->huge))
+		*end = leaf_end(level, *end - 1, ULONG_MAX);
 }
 
 static int leaf_reserve(struct mm_mirror_table *table, unsigned int level,
@@ -425,15 +421,4 @@ void mm_mirror_table_init(struct mm_mirror_table *table, unsigned long start,
 	table->dma_dir = config->dma_dir;
 	for (level = 0; level < ARRAY_SIZE(table->leaves); level++)
 		xa_init_flags(&table->leaves[level], XA_FLAGS_ACCOUNT);
-}
-
-/* All of it has been zapped. */
-void mm_mirror_table_free(struct mm_mirror_table *table)
-{
-	unsigned int level;
-
-	for (level = 0; level < ARRAY_SIZE(table->leaves); level++) {
-		WARN_ON_ONCE(!xa_empty(&table->leaves[level]));
-		xa_destroy(&table->leaves[level]);
-	}
 }

@@ -41,7 +41,6 @@ static inline unsigned long mm_mirror_huge_offset(unsigned long addr,
 void mm_mirror_table_init(struct mm_mirror_table *table, unsigned long start,
 			  unsigned long end,
 			  const struct mm_mirror_config *config);
-void mm_mirror_table_free(struct mm_mirror_table *table);
 int mm_mirror_table_reserve(struct mm_mirror_table *table, unsigned long start,
 			    unsigned long end, const unsigned long *pfns);
 bool mm_mirror_table_publish(struct mm_mirror_table *table,
@@ -79,6 +78,32 @@ mm_mirror_leaf_dma(struct mm_mirror_leaf *leaf, unsigned long addr)
 	if (READ_ONCE(leaf->huge) || !leaf->dma)
 		return &leaf->huge_dma;
 	return &leaf->dma[(addr >> PAGE_SHIFT) & (LEAF_ENTRIES - 1)];
+}
+
+/* See mm_mirror_entry(). Zaps of the leaf are kept away. */
+static inline unsigned long
+mm_mirror_table_entry(struct mm_mirror_table *table, unsigned long addr,
+		      unsigned int *order, dma_addr_t *dma)
+{
+	unsigned long entry, offset = 0;
+	struct mm_mirror_leaf *leaf;
+	unsigned int level;
+
+	*order = 0;
+	*dma = 0;
+	leaf = mm_mirror_table_find(table, addr, &level);
+	if (!leaf)
+		return 0;
+	if (READ_ONCE(leaf->huge)) {
+		*order = mm_mirror_level_order(level);
+		offset = mm_mirror_huge_offset(addr, level);
+	}
+	entry = READ_ONCE(*mm_mirror_leaf_entry(leaf, addr));
+	if (entry && table->dma_dev)
+		*dma = *mm_mirror_leaf_dma(leaf, addr);
+	if (*dma)
+		*dma += offset << PAGE_SHIFT;
+	return entry + (offset << MM_MIRROR_PFN_SHIFT);
 }
 
 #endif /* _MM_MIRROR_TABLE_H */

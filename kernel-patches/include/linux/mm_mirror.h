@@ -211,7 +211,7 @@ int mm_mirror_fault_nowait(struct mm_mirror *mirror, unsigned long start,
  * that under its lock. The device's writes cannot be seen from here, so a
  * writable entry counts as written unless only reading was asked for: what has
  * no MM_MIRROR_DIRTY, the device must not write. With a DMA device each entry
- * has an address, see mm_mirror_dma_addr().
+ * has an address, see mm_mirror_entry().
  *
  * Context: Process context, no lock of the mm held, @mirror->lock not held.
  * Sleeps. On success @mirror->lock is held.
@@ -226,22 +226,14 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
  * mm_mirror_entry - the entry of an address
  * @mirror: a mirror with a lock of the driver's
  * @addr: an address in its range
+ * @order: the order of the page that the entry stands for goes here
+ * @dma: and here the DMA address of @addr's page; 0 without a DMA device
  *
  * Context: @mirror->lock is held, and the entry stands until it is released.
  * Return: the entry, or 0 if there is none. In a huge one the page of @addr.
  */
-unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr);
-
-/**
- * mm_mirror_entry_order - how large an entry is
- * @mirror: a mirror with a lock of the driver's
- * @addr: an address in its range
- *
- * Context: @mirror->lock is held.
- * Return: the order of the page that the entry of @addr stands for.
- */
-unsigned int mm_mirror_entry_order(struct mm_mirror *mirror,
-				   unsigned long addr);
+unsigned long mm_mirror_entry(struct mm_mirror *mirror, unsigned long addr,
+			      unsigned int *order, dma_addr_t *dma);
 
 /**
  * mm_mirror_empty - is there no entry at all?
@@ -251,16 +243,6 @@ unsigned int mm_mirror_entry_order(struct mm_mirror *mirror,
  * Return: true if there is none. False does not promise that there is one.
  */
 bool mm_mirror_empty(struct mm_mirror *mirror);
-
-/**
- * mm_mirror_dma_addr - the DMA address of an entry
- * @mirror: a mirror with a DMA device
- * @addr: a page aligned address in its range
- *
- * Context: @mirror->lock is held, and the address stands until it is released.
- * Return: the address, or 0 where there is no entry.
- */
-dma_addr_t mm_mirror_dma_addr(struct mm_mirror *mirror, unsigned long addr);
 
 /**
  * mm_mirror_drop - drop the entries of a range
