@@ -31,17 +31,19 @@
  *			hold it for writing. Readers do not exclude each other.
  *
  * They nest in this order, inside mmap_lock, and the folio and rmap locks that
- * an invalidation arrives with. No memory is allocated and no fault taken under
- * any of them (invariant 7; lockdep is told at boot). Only the driver's may
+ * an invalidation arrives with. No fault is taken under any of them, and no
+ * memory allocated but what DMA mapping may need, atomically (invariant 7;
+ * lockdep is told of the driver's in mm_mirror_init()). Only the driver's may
  * sleep, so that a mirror without one serves invalidations that must not block,
  * the OOM reaper's (invariant 10).
  *
- * Segments are found without a lock, and go away in mm_mirror_destroy() when no
- * fault and no access is running any more. Leaves are found under RCU, and
- * freed by the invalidation that empties them. No publish is under way in that
- * leaf then, or can begin: the invalidation has moved its segment's sequence on
- * before, and mmu_interval_read_begin() waits for its end. Who drops entries
- * without an invalidation holds the driver's lock, as a publish does.
+ * Segments are found without a lock, made under segs_lock, which is outside of
+ * mmap_lock, and go away in mm_mirror_destroy(), when the driver lets no fault
+ * and no access run any more. Leaves are found under RCU, and freed by what
+ * empties them. In an invalidation no publish is under way in that leaf then, or
+ * can begin: the segment's sequence was moved on before, and the next fault
+ * waits for the invalidation's end. Who drops entries without an invalidation
+ * holds the driver's lock, as a publish does.
  *
  * The invariants that this keeps are in Documentation/mm/mm_mirror.rst; their
  * numbers stand where each is kept.
@@ -80,6 +82,9 @@
 
 #define CREATE_TRACE_POINTS
 #include <trace/events/mm_mirror.h>
+
+/* How long a fault tries against invalidations that go on */
+#define FAULT_TIMEOUT	(10 * HZ)
 
 struct mm_mirror_seg {
 	struct mmu_interval_notifier notifier;
@@ -129,9 +134,6 @@ static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 	unsigned long end = min(range->end, seg->end);
 	unsigned long dropped;
 
-	if (own_event(mirror, range))
-		return true;
-
 	if (!mirror->lock) {
 		spin_lock(&seg->lock);
 		mmu_interval_set_seq(notifier, cur_seq);
@@ -142,7 +144,12 @@ static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 		if (!blockable)
 			return false;
 		mutex_lock(mirror->lock);
+		/* Faults start over, also after an event of the driver's own. */
 		mmu_interval_set_seq(notifier, cur_seq);
+		if (own_event(mirror, range)) {
+			mutex_unlock(mirror->lock);
+			return true;
+		}
 		mm_mirror_table_expand(&mirror->table, &start, &end);
 		mirror->ops->invalidate(mirror, range, start, end);
 		dropped = mm_mirror_table_zap(&mirror->table, start, end, true);
@@ -159,22 +166,26 @@ static const struct mmu_interval_notifier_ops mm_mirror_notifier_ops = {
 };
 
 /*
- * Find or make the segment of @addr. The mm's users are held. Where nothing is
- * mapped no segment is made: a remote peer that guesses addresses must not cost
- * the process memory. The only segment of a driver with a page table of its own
+ * Make the segment of @addr. The mm's users are held. Where nothing is mapped
+ * no segment is made: a remote peer that guesses addresses must not cost the
+ * process memory. The only segment of a driver with a page table of its own
  * costs it once, and its snapshot of unmapped memory is an empty one.
+ *
+ * A leaf must not have two notifiers even for a moment, because each would have
+ * a sequence of its own. Hence segs_lock, which no invalidation takes.
  */
-static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
-				     unsigned long addr, bool nowait)
+static struct mm_mirror_seg *seg_make(struct mm_mirror *mirror,
+				      unsigned long addr, bool nowait)
 {
 	unsigned long start = seg_start(mirror, addr);
 	unsigned long end = seg_end(mirror, addr, mirror->end);
 	unsigned long index = seg_index(mirror, start);
 	struct mm_struct *mm = mirror->mm;
-	struct mm_mirror_seg *seg, *old;
+	struct mm_mirror_seg *seg;
 	bool mapped;
 	int ret;
 
+	lockdep_assert_held(&mirror->segs_lock);
 	seg = xa_load(&mirror->segs, index);
 	if (seg)
 		return seg;
@@ -204,15 +215,30 @@ static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 	if (ret)
 		goto free;
 
-	old = xa_cmpxchg(&mirror->segs, index, NULL, seg, GFP_KERNEL_ACCOUNT);
-	if (likely(!old))
+	ret = xa_err(xa_store(&mirror->segs, index, seg, GFP_KERNEL_ACCOUNT));
+	if (!ret)
 		return seg;
-
-	ret = xa_err(old);
 	mmu_interval_notifier_remove(&seg->notifier);
 free:
 	kfree(seg);
-	return ret ? ERR_PTR(ret) : old;
+	return ERR_PTR(ret);
+}
+
+static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
+				     unsigned long addr, bool nowait)
+{
+	unsigned long index = seg_index(mirror, seg_start(mirror, addr));
+	struct mm_mirror_seg *seg = xa_load(&mirror->segs, index);
+
+	if (seg)
+		return seg;
+	if (!nowait)
+		mutex_lock(&mirror->segs_lock);
+	else if (!mutex_trylock(&mirror->segs_lock))
+		return ERR_PTR(-EAGAIN);
+	seg = seg_make(mirror, addr, nowait);
+	mutex_unlock(&mirror->segs_lock);
+	return seg;
 }
 
 /* Invariant 2. The lock that the invalidation takes is held. */
@@ -252,16 +278,15 @@ static bool lock_and_publish(struct mm_mirror_seg *seg,
  * Fault [@start, @end) of @seg and publish it. With a driver's lock that lock
  * is held on success, from before the sequence is checked.
  *
- * Invariant 9: a walk that invalidations stop again and again gives up when its
- * time is over. A publish that comes too late is tried again, however often:
- * each time an invalidation has got on.
+ * Invariant 9: invalidations can stop the walk, or make the publish come too
+ * late, again and again. All of it is tried for FAULT_TIMEOUT.
  */
 static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		     unsigned long end, enum mm_mirror_fault_kind kind,
 		     unsigned long *pfns, unsigned long implied, bool nowait,
 		     unsigned long *changed)
 {
-	unsigned long timeout = msecs_to_jiffies(HMM_RANGE_DEFAULT_TIMEOUT);
+	unsigned long deadline = jiffies + FAULT_TIMEOUT;
 	struct mm_mirror *mirror = seg->mirror;
 	struct hmm_range range = {
 		.notifier = &seg->notifier,
@@ -281,7 +306,8 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		if (nowait)
 			ret = hmm_range_fault_nowait(&range);
 		else
-			ret = hmm_range_fault_unlocked_timeout(&range, timeout);
+			ret = hmm_range_fault_unlocked_timeout(&range,
+							       FAULT_TIMEOUT);
 		if (!ret)
 			ret = mm_mirror_table_reserve(&mirror->table, start,
 						      end, pfns);
@@ -289,9 +315,11 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 			return ret;
 		if (lock_and_publish(seg, &range, implied, changed))
 			return 0;
-	} while (!fatal_signal_pending(current));
+		if (fatal_signal_pending(current))
+			return -EINTR;
+	} while (time_before(jiffies, deadline));
 
-	return -EINTR;
+	return -EBUSY;
 }
 
 static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
@@ -525,7 +553,7 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 	if (WARN_ON_ONCE(size & (MM_MIRROR_LEAF_SIZE - 1) ||
 			 (size && !is_power_of_2(size)) ||
 			 !!config->ops != !!config->lock ||
-			 (config->dma_dev && !config->lock)))
+			 ((config->dma_dev || config->owner) && !config->lock)))
 		return -EINVAL;
 	if (config->dma_dev && !(IS_ENABLED(CONFIG_MM_MIRROR_DMA) &&
 				 mm_mirror_dma_capable(config->dma_dev)))
@@ -546,6 +574,7 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 	mirror->lock = config->lock;
 	mirror->owner = config->owner;
 	mirror->dead = false;
+	mutex_init(&mirror->segs_lock);
 	xa_init_flags(&mirror->segs, XA_FLAGS_ACCOUNT);
 	mm_mirror_table_init(&mirror->table, start, end, config);
 	atomic64_set(&mirror->faults, 0);
@@ -561,7 +590,11 @@ void mm_mirror_destroy(struct mm_mirror *mirror)
 
 	might_sleep();
 	WRITE_ONCE(mirror->dead, true);
+	if (mirror->lock)
+		mutex_lock(mirror->lock);
 	mm_mirror_table_zap(&mirror->table, mirror->start, mirror->end, true);
+	if (mirror->lock)
+		mutex_unlock(mirror->lock);
 
 	xa_for_each(&mirror->segs, index, seg) {
 		mmu_interval_notifier_remove(&seg->notifier);

@@ -88,9 +88,9 @@ static struct mm_mirror_leaf *leaf_alloc(const struct mm_mirror_table *table,
 		return NULL;
 	rwlock_init(&leaf->lock);
 	if (entries) {
-		leaf->entries = kzalloc(LEAF_ENTRIES * sizeof(long), gfp);
+		leaf->entries = kcalloc(LEAF_ENTRIES, sizeof(long), gfp);
 		if (table->dma_dev)
-			leaf->dma = kzalloc(LEAF_ENTRIES * sizeof(dma_addr_t),
+			leaf->dma = kcalloc(LEAF_ENTRIES, sizeof(dma_addr_t),
 					    gfp);
 	}
 	if (!entries || (leaf->entries && (leaf->dma || !table->dma_dev)))
@@ -118,7 +118,7 @@ static void entry_drop(struct mm_mirror_table *table, unsigned long *entry,
 	folio = page_folio(mm_mirror_entry_page(old));
 	if (old & MM_MIRROR_DIRTY)
 		folio_mark_dirty(folio);
-	if (!folio_is_zone_device(folio))
+	if (old & MM_MIRROR_USED && !folio_is_zone_device(folio))
 		folio_mark_accessed(folio);
 }
 

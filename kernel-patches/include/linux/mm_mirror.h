@@ -76,7 +76,8 @@ struct mm_mirror_ops {
  *	or NULL. Goes together with @ops
  * @owner: of the driver's device private pages: they are mirrored as they are,
  *	and the invalidations of a migration or an exclusive access that the
- *	driver began itself, with this owner, are left out. Or NULL
+ *	driver began itself, with this owner, drop no entries. Goes together
+ *	with @lock. Or NULL
  * @dma_dev: entries get DMA addresses for this device; or NULL
  * @dma_dir: the direction of these
  */
@@ -109,6 +110,7 @@ struct mm_mirror_table {
  * @ops: from the config
  * @lock: from the config
  * @owner: from the config
+ * @segs_lock: held while a segment is made
  * @segs: struct mm_mirror_seg by number, absent until first touched
  * @table: the entries
  * @dead: teardown has begun, faults are refused
@@ -123,6 +125,7 @@ struct mm_mirror {
 	const struct mm_mirror_ops *ops;
 	struct mutex *lock;		/* of the device's page table */
 	void *owner;
+	struct mutex segs_lock;		/* of the making of segments */
 	struct xarray segs;
 	struct mm_mirror_table table;
 	bool dead;
@@ -177,8 +180,8 @@ void mm_mirror_destroy(struct mm_mirror *mirror);
  * Return: 0. -EINVAL: the range is not inside the mirror. -EFAULT: no mapping,
  * one that has no pages or that no device may use, or the mm is gone. -EPERM:
  * a write is asked for and the mapping is read-only. -EHWPOISON: a page that
- * failed. Transient: -EBUSY, invalidations stopped the walk for
- * HMM_RANGE_DEFAULT_TIMEOUT ms; -ENOMEM; -EINTR, a fatal signal.
+ * failed. Transient: -EBUSY, invalidations went on for ten seconds; -ENOMEM;
+ * -EINTR, a fatal signal.
  */
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind);
@@ -265,7 +268,7 @@ unsigned long mm_mirror_drop(struct mm_mirror *mirror, unsigned long start,
  * @to: kernel memory
  * @len: bytes
  *
- * Context: Any that may take a read_lock(). Never sleeps, never faults.
+ * Context: Task context, atomic or not. Never sleeps, never faults.
  * Return: the bytes copied. Fewer than @len: the page of the next one is not
  * in the table. Fault it in and go on. -EIO: the first byte is in memory that
  * failed with a machine check.
@@ -282,7 +285,7 @@ ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
  *
  * The pages are marked dirty when their entries are dropped.
  *
- * Context: Any that may take a read_lock(). Never sleeps, never faults.
+ * Context: Task context, atomic or not. Never sleeps, never faults.
  * Return: the bytes copied. Fewer than @len: the page of the next one is not
  * in the table, or not writable there. Fault it in and go on.
  */

@@ -1,0 +1,1535 @@
+// SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB
+/*
+ * test: memory that a device uses survives reclaim, swap and sync, and is charged to its process
+ * stage: check
+ * where: guest
+ * vm: --pmem 256M --hugepages 64 --swap 256M --memory 2G
+ * budget: 120
+ *
+ * Reclaim, disk and swap are the real ones. Each subtest compares bytes, counts or
+ * states, and has a control where it could pass for the wrong reason: that the
+ * pages really went, and that what nobody wrote was thrown away.
+ *
+ * What must not depend on the memory of this process runs in a child, in a memory
+ * cgroup of its own. Waiting is only ever for something that must come to pass.
+ */
+#define _GNU_SOURCE
+#include "odp.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <getopt.h>
+#include <linux/magic.h>
+#include <pthread.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/stat.h>
+#include <sys/vfs.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+#define PAGE		4096UL
+#define GIB		(1UL << 30)
+#define TIB		(1UL << 40)
+#define CHUNK		ODP_MIB		/* of one message at most, and the buffer's size */
+#define SETTLE_MS	30000
+#define CGROUPS		"/sys/fs/cgroup"
+
+/* A connection and a pinned buffer, for one thread. */
+struct link {
+	struct odp_pair pair;
+	struct odp_mem mem;
+	struct odp_mr buf;
+};
+
+struct ctx {
+	struct odp_dev dev;
+	struct link link;
+	const char *device;
+	uint64_t rng;
+	bool odp;
+	const char *group;	/* in a child: its cgroup */
+	int pipe;		/* in a child: to the parent */
+};
+
+struct test {
+	char name[48];
+	int (*run)(struct ctx *ctx, const struct test *test);
+	bool child;		/* run in a child, in a cgroup of its own */
+	enum odp_mem_kind kind;
+	int variant;
+};
+
+static uint64_t below(struct ctx *ctx, uint64_t limit)
+{
+	return odp_random(&ctx->rng) % limit;
+}
+
+static int fail_errno(const char *what)
+{
+	int err = errno ? errno : EIO;
+
+	return odp_fail(err == ENODEV ? EIO : err, "%s: %s", what, strerror(err));
+}
+
+static void nap(void)
+{
+	nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+}
+
+/* --- the device ------------------------------------------------------------------ */
+
+static const struct odp_pair_attr pair_attr = {
+	.mtu = 4096, .timeout = 18, .retry_cnt = 6, .rnr_retry = 7, .max_wr = 64, .max_sge = 4,
+};
+
+static void link_close(struct link *link)
+{
+	odp_disconnect(&link->pair);
+	odp_dereg(&link->buf);
+	odp_mem_unmap(&link->mem);
+}
+
+static int link_open(struct link *link, struct odp_dev *dev)
+{
+	int ret;
+
+	memset(link, 0, sizeof(*link));
+	ret = odp_mem_map(&link->mem, ODP_MEM_ANON, CHUNK, NULL);
+	if (!ret)
+		ret = odp_reg(&link->buf, dev, link->mem.addr, CHUNK, ODP_ACCESS);
+	if (!ret)
+		ret = odp_connect(&link->pair, dev, &pair_attr);
+	return ret;
+}
+
+static int ctx_open(struct ctx *ctx)
+{
+	int ret;
+
+	ret = odp_open(&ctx->dev, ctx->device);
+	if (ret)
+		return ret;
+	ctx->odp = odp_supported(&ctx->dev);
+	return link_open(&ctx->link, &ctx->dev);
+}
+
+static void ctx_close(struct ctx *ctx)
+{
+	link_close(&ctx->link);
+	odp_close(&ctx->dev);
+}
+
+/* By the device: put [@offset, @offset + @length) of the pattern there in @mr. */
+static int write_pattern(struct link *link, const struct odp_mr *mr, size_t offset, size_t length,
+			 uint64_t seed)
+{
+	size_t n;
+	int ret = 0;
+
+	for (; length && !ret; offset += n, length -= n) {
+		n = length < CHUNK ? length : CHUNK;
+		odp_fill(link->buf.addr, n, seed, offset);
+		ret = odp_write(&link->pair, &link->buf, 0, mr, offset, n);
+	}
+	return ret;
+}
+
+/* By the device: get bytes of @mr, and want @expected. */
+static int read_expect(struct link *link, const struct odp_mr *mr, size_t offset, size_t length,
+		       const uint8_t *expected)
+{
+	struct odp_mismatch bad;
+	int ret;
+
+	ret = odp_read(&link->pair, &link->buf, 0, mr, offset, length);
+	if (!ret && !odp_compare(link->buf.addr, expected, length, &bad))
+		ret = odp_fail(EBADMSG, "RDMA READ of byte %zu: %#04x, should be %#04x; %zu wrong",
+			       offset + bad.offset, bad.got, bad.expected, bad.count);
+	return ret;
+}
+
+static int check_bytes(const char *what, const void *at, const void *expected, size_t length)
+{
+	struct odp_mismatch bad;
+
+	if (odp_compare(at, expected, length, &bad))
+		return 0;
+	return odp_fail(EBADMSG, "%s: byte %zu (page %zu) is %#04x, should be %#04x; %zu of %zu wrong",
+			what, bad.offset, bad.offset / PAGE, bad.got, bad.expected, bad.count,
+			length);
+}
+
+/* --- memory that the device works on, and what must be in it ------------------------- */
+
+struct area {
+	struct odp_mem mem;
+	struct odp_mr mr;
+	uint8_t *model;
+};
+
+static void area_close(struct area *area)
+{
+	odp_dereg(&area->mr);
+	free(area->model);
+	odp_mem_unmap(&area->mem);
+	memset(area, 0, sizeof(*area));
+}
+
+/* Written by the CPU, with an ODP MR. */
+static int area_open(struct ctx *ctx, struct area *area, enum odp_mem_kind kind, size_t length)
+{
+	int ret;
+
+	memset(area, 0, sizeof(*area));
+	ret = odp_mem_map(&area->mem, kind, length, NULL);
+	if (ret)
+		return ret;
+	area->model = malloc(area->mem.length);
+	if (!area->model)
+		return odp_fail(ENOMEM, "out of memory");
+	odp_fill(area->model, area->mem.length, odp_random(&ctx->rng), 0);
+	memcpy(area->mem.addr, area->model, area->mem.length);
+	return odp_reg(&area->mr, &ctx->dev, area->mem.addr, area->mem.length,
+		       ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+}
+
+/* By the device: new bytes in a part of the area, and in the model. */
+static int area_write(struct ctx *ctx, struct area *area, size_t offset, size_t length)
+{
+	uint64_t seed = odp_random(&ctx->rng);
+
+	odp_fill(area->model + offset, length, seed, offset);
+	return write_pattern(&ctx->link, &area->mr, offset, length, seed);
+}
+
+/* Some bytes at the start, at the end, in the middle, or all of a page. */
+static int area_write_page(struct ctx *ctx, struct area *area, size_t page)
+{
+	static const size_t parts[][2] = {
+		{ 0, PAGE }, { 0, 1 }, { PAGE - 3, 3 }, { 1000, 200 }, { 1, PAGE - 2 },
+	};
+	const size_t *part = parts[below(ctx, ARRAY_SIZE(parts))];
+
+	return area_write(ctx, area, page * PAGE + part[0], part[1]);
+}
+
+static size_t area_pages(const struct area *area)
+{
+	return area->mem.length / PAGE;
+}
+
+/* --- memory cgroups ------------------------------------------------------------------ */
+
+static int group_write(const char *group, const char *name, const char *value)
+{
+	char path[256];
+	int fd, ret = 0;
+
+	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
+	fd = open(path, O_WRONLY | O_CLOEXEC);
+	if (fd < 0 || write(fd, value, strlen(value)) < 0)
+		ret = fail_errno(path);
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/* The number behind @key in a file of the cgroup's, or the first one. */
+static long group_value(const char *group, const char *name, const char *key)
+{
+	char path[256], line[256];
+	size_t length = key ? strlen(key) : 0;
+	long value = -ENOENT;
+	FILE *file;
+
+	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
+	file = fopen(path, "re");
+	if (!file)
+		return fail_errno(path);
+	while (value < 0 && fgets(line, sizeof(line), file))
+		if (!key || (!strncmp(line, key, length) && line[length] == ' '))
+			value = strtol(line + length, NULL, 10);
+	fclose(file);
+	return value < 0 ? odp_fail(ENOENT, "no %s in %s", key, path) : value;
+}
+
+/* One of memory.stat, in bytes. Reading cpu.stat is what brings it up to date. */
+static long group_stat(const char *group, const char *key)
+{
+	group_value(group, "cpu.stat", NULL);
+	return group_value(group, "memory.stat", key);
+}
+
+/* Wait until it is at most @limit: RCU and deferred work take their time. */
+static int group_settles(const char *group, const char *key, long limit)
+{
+	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
+	long value;
+
+	while ((value = group_stat(group, key)) > limit) {
+		if (odp_now() > deadline)
+			return odp_fail(EBUSY, "%s of the cgroup stays at %ld KiB, should be at most %ld",
+					key, value >> 10, limit >> 10);
+		nap();
+	}
+	return value < 0 ? value : 0;
+}
+
+/* --- where pages are ------------------------------------------------------------------ */
+
+#define PM_PRESENT	(1ULL << 63)
+#define PM_SWAP		(1ULL << 62)
+
+/* How many pages of the process's page table have @bit, of /proc/PID/pagemap. */
+static long count_pagemap(const void *addr, size_t length, uint64_t bit)
+{
+	uint64_t entries[512];
+	size_t page, i, n;
+	long count = 0;
+	int fd;
+
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return fail_errno("/proc/self/pagemap");
+	for (page = 0; page < length / PAGE; page += n) {
+		n = length / PAGE - page;
+		n = n < ARRAY_SIZE(entries) ? n : ARRAY_SIZE(entries);
+		if (pread(fd, entries, n * 8, ((uintptr_t)addr / PAGE + page) * 8) !=
+		    (ssize_t)(n * 8)) {
+			count = fail_errno("reading pagemap");
+			break;
+		}
+		for (i = 0; i < n; i++)
+			count += !!(entries[i] & bit);
+	}
+	close(fd);
+	return count;
+}
+
+/* How many pages of a file mapping are in memory. */
+static long count_resident(const void *addr, size_t length)
+{
+	unsigned char *map = calloc(length / PAGE, 1);
+	long count = 0;
+	size_t i;
+
+	if (!map || mincore((void *)addr, length, map))
+		count = fail_errno("mincore");
+	for (i = 0; i < length / PAGE && count >= 0; i++)
+		count += map[i] & 1;
+	free(map);
+	return count;
+}
+
+/* The pages that are in memory, by the way that tells for this kind. */
+static long area_resident(const struct area *area)
+{
+	if (area->mem.fd >= 0)
+		return count_resident(area->mem.addr, area->mem.length);
+	return count_pagemap(area->mem.addr, area->mem.length, PM_PRESENT);
+}
+
+static uint64_t vmstat(const char *name)
+{
+	FILE *file = fopen("/proc/vmstat", "re");
+	uint64_t value, found = 0;
+	char key[64];
+
+	while (file && fscanf(file, "%63s %lu", key, &value) == 2)
+		if (!strcmp(key, name))
+			found = value;
+	if (file)
+		fclose(file);
+	return found;
+}
+
+static int drop_caches(void)
+{
+	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC), ret = 0;
+
+	if (fd < 0 || write(fd, "3", 1) != 1)
+		ret = fail_errno("drop_caches");
+	if (fd >= 0)
+		close(fd);
+	return ret;
+}
+
+/*
+ * Reclaim all of the area. A page that turns out to be dirty, is on its way from
+ * one list to another or under writeback takes another turn, and so does one that
+ * was written to swap: it only is cache then, which the cgroup lets go of.
+ */
+static int page_out(const struct ctx *ctx, const struct area *area)
+{
+	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
+	long left, cached = 0;
+
+	for (;;) {
+		if (area->mem.fd >= 0 && area->mem.kind != ODP_MEM_MEMFD)
+			msync(area->mem.addr, area->mem.length, MS_SYNC);
+		if (madvise(area->mem.addr, area->mem.length, MADV_PAGEOUT))
+			return fail_errno("MADV_PAGEOUT");
+		if (ctx->group)
+			cached = group_stat(ctx->group, "swapcached");
+		left = area_resident(area);
+		if (left < 0 || cached < 0)
+			return left < 0 ? left : cached;
+		if (!left && cached < (long)area->mem.length / 16)
+			return 0;
+		if (odp_now() > deadline)
+			return odp_fail(EBUSY, "reclaim leaves %ld of %zu pages in memory, %ld KiB in the swap cache",
+					left, area_pages(area), cached >> 10);
+		/*
+		 * What has lost its place in the page table, and stayed for another reason,
+		 * MADV_PAGEOUT does not find again. The first fails where it finds less.
+		 */
+		if (ctx->group)
+			group_write(ctx->group, "memory.reclaim", "4M");
+		else
+			drop_caches();
+		nap();
+	}
+}
+
+/* The same, and want all of it on the swap disk. */
+static int swap_out(const struct ctx *ctx, const struct area *area)
+{
+	uint64_t before = vmstat("pswpout");
+	long pages = area_pages(area), swapped;
+	int ret;
+
+	ret = page_out(ctx, area);
+	if (ret)
+		return ret;
+	/* The page table of a shared mapping does not tell what is swapped. */
+	swapped = area->mem.fd < 0 ? count_pagemap(area->mem.addr, area->mem.length, PM_SWAP) : pages;
+	if (swapped != pages)
+		return odp_fail(EPROTO, "%ld of %ld pages are in swap", swapped, pages);
+	if (vmstat("pswpout") == before)
+		return odp_fail(EPROTO, "nothing was written to swap");
+	return 0;
+}
+
+static int need_swap(void)
+{
+	FILE *file = fopen("/proc/swaps", "re");
+	char line[256];
+	int lines = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		lines++;
+	if (file)
+		fclose(file);
+	return lines > 1 ? 0 : odp_fail(ENODEV, "unavailable: no swap space (tests/vm/run --swap)");
+}
+
+/* --- anonymous memory and memfd: what the device wrote must get to swap ---------------- */
+
+/* All, a part, or nothing of each page; of huge pages only some have any. */
+static int write_some(struct ctx *ctx, struct area *area, bool *written)
+{
+	size_t page, huge = area->mem.page_size / PAGE;
+	int ret = 0;
+
+	memset(written, 0, area_pages(area));
+	for (page = 0; page < area_pages(area) && !ret; page++) {
+		if (huge > 1 ? page / huge % 4 == 3 || below(ctx, huge) > 4 : page % 4 == 3)
+			continue;
+		written[page] = true;
+		ret = area_write_page(ctx, area, page);
+	}
+	return ret;
+}
+
+/* What was not written is as it was or zero. Returns how many pages are zero, or an error. */
+static long check_freed(struct area *area, const bool *written)
+{
+	long zero = 0;
+	size_t page;
+
+	for (page = 0; page < area_pages(area); page++) {
+		uint8_t *at = (uint8_t *)area->mem.addr + page * PAGE;
+		uint8_t *model = area->model + page * PAGE;
+		int ret;
+
+		if (!written[page] && odp_compare(at, NULL, PAGE, NULL)) {
+			memset(model, 0, PAGE);
+			zero++;
+			continue;
+		}
+		ret = check_bytes(written[page] ? "freed lazily, then written by the device" :
+						  "freed lazily, and kept", at, model, PAGE);
+		if (ret)
+			return ret;
+	}
+	return zero;
+}
+
+/*
+ * Pages that are freed lazily are thrown away unless they are written, and the CPU's
+ * page table does not know that the device wrote. The control are those that the
+ * device left alone.
+ */
+static int free_write_reclaim(struct ctx *ctx, const struct test *test)
+{
+	size_t length = test->kind == ODP_MEM_THP ? 32 * ODP_MIB : 4 * ODP_MIB;
+	bool *written = calloc(length / PAGE, 1);
+	struct area area = {};
+	int round, ret;
+	long zero;
+
+	ret = written ? need_swap() : odp_fail(ENOMEM, "out of memory");
+	if (!ret)
+		ret = area_open(ctx, &area, test->kind, length);
+	for (round = 0; round < 2 && !ret; round++) {
+		/* In the second round the device has all of it mapped. */
+		if (round)
+			ret = area_write(ctx, &area, 0, length);
+		if (!ret && madvise(area.mem.addr, length, MADV_FREE))
+			ret = fail_errno("MADV_FREE");
+		if (!ret)
+			ret = write_some(ctx, &area, written);
+		if (!ret)
+			ret = page_out(ctx, &area);
+		zero = ret ? ret : check_freed(&area, written);
+		if (zero < 0)
+			ret = zero;
+		/* A quarter was left alone; of that, some may have been too new. */
+		else if (zero < (long)(length / PAGE / 8))
+			ret = odp_fail(EPROTO, "reclaim threw away only %ld of %zu pages: this proves nothing",
+				       zero, area_pages(&area));
+	}
+	free(written);
+	area_close(&area);
+	return ret;
+}
+
+/* By the CPU or by the device, so that the page is clean and has its place in swap. */
+static int swap_in(struct ctx *ctx, struct area *area, bool device)
+{
+	size_t offset;
+	int ret = 0;
+
+	if (!device)
+		return check_bytes("swapped in by the CPU", area->mem.addr, area->model,
+				   area->mem.length);
+	for (offset = 0; offset < area->mem.length && !ret; offset += 64 * ODP_KIB)
+		ret = read_expect(&ctx->link, &area->mr, offset, 64 * ODP_KIB,
+				  area->model + offset);
+	return ret;
+}
+
+static int swapin_write_pageout(struct ctx *ctx, const struct test *test)
+{
+	struct area area = {};
+	size_t page;
+	int round, ret;
+
+	ret = need_swap();
+	if (!ret)
+		ret = area_open(ctx, &area, test->kind, 4 * ODP_MIB);
+	for (round = 0; round < 4 && !ret; round++) {
+		ret = swap_out(ctx, &area);
+		if (!ret)
+			ret = swap_in(ctx, &area, round % 2);
+		if (!ret && area_resident(&area) != (long)area_pages(&area))
+			ret = odp_fail(EPROTO, "%ld of %zu pages are in memory after reading all",
+				       area_resident(&area), area_pages(&area));
+		for (page = 0; page < area_pages(&area) && !ret; page += 1 + below(ctx, 3))
+			ret = area_write_page(ctx, &area, page);
+	}
+	/* Straight from swap. */
+	if (!ret)
+		ret = swap_out(ctx, &area);
+	for (page = 0; page < area_pages(&area) && !ret; page += 1 + below(ctx, 5))
+		ret = area_write_page(ctx, &area, page);
+	if (!ret)
+		ret = swap_out(ctx, &area);
+	if (!ret)
+		ret = check_bytes("swapped in after the device wrote", area.mem.addr, area.model,
+				  area.mem.length);
+	area_close(&area);
+	return ret;
+}
+
+/* --- files: what the device wrote must get to the disk ---------------------------------- */
+
+enum flush { MSYNC, FSYNC, SYNC, MUNMAP, FLUSHES };
+static const char *const flush_names[] = { "msync", "fsync", "sync", "munmap" };
+
+static int flush_area(struct area *area, enum flush how)
+{
+	int ret = 0;
+
+	switch (how) {
+	case MSYNC:
+		ret = msync(area->mem.addr, area->mem.length, MS_SYNC);
+		break;
+	case SYNC:
+		sync();
+		break;
+	case MUNMAP:
+		ret = munmap(area->mem.addr, area->mem.length);
+		if (ret)
+			break;
+		/* fall through */
+	default:
+		ret = fsync(area->mem.fd);
+	}
+	return ret ? fail_errno(flush_names[how]) : 0;
+}
+
+/* Read the whole file through @fd and compare. */
+static int check_file(const char *what, const struct area *area, int fd)
+{
+	size_t done;
+	ssize_t n;
+	char *at;
+	int ret = 0;
+
+	at = aligned_alloc(PAGE, area->mem.length);
+	if (!at)
+		return odp_fail(ENOMEM, "out of memory");
+	for (done = 0; done < area->mem.length && !ret; done += n) {
+		n = pread(fd, at + done, area->mem.length - done, done);
+		if (n <= 0)
+			ret = fail_errno(what);
+	}
+	if (!ret)
+		ret = check_bytes(what, at, area->model, area->mem.length);
+	free(at);
+	return ret;
+}
+
+/* What is on the disk, whatever the page cache has. */
+static int check_disk(const struct area *area)
+{
+	char path[64];
+	int fd, ret;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", area->mem.fd);
+	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
+	if (fd < 0)
+		return fail_errno("O_DIRECT");
+	ret = check_file("on disk (O_DIRECT)", area, fd);
+	close(fd);
+	return ret;
+}
+
+/* Throw the file out of memory, see that it is gone, and read it from the disk. */
+static int check_evicted(const struct ctx *ctx, struct area *area, bool mapped)
+{
+	long left;
+	int ret;
+
+	if (mapped) {
+		ret = page_out(ctx, area);
+	} else {
+		ret = drop_caches();
+		if (!ret)
+			ret = odp_mem_remap(&area->mem, 0, area->mem.length);
+		left = ret ? ret : area_resident(area);
+		if (!ret && left)
+			ret = odp_fail(EPROTO, "drop_caches leaves %ld pages of the file", left);
+	}
+	if (!ret)
+		ret = check_disk(area);
+	if (!ret)
+		ret = check_file("read from disk", area, area->mem.fd);
+	if (!ret)
+		ret = check_bytes("mapped", area->mem.addr, area->model, area->mem.length);
+	return ret;
+}
+
+static int file_write(struct ctx *ctx, const struct test *test)
+{
+	bool mapped = test->variant != MUNMAP;
+	struct area area = {};
+	int round, again, ret;
+	size_t page;
+
+	ret = area_open(ctx, &area, ODP_MEM_EXT4, 2 * ODP_MIB);
+	if (!ret)
+		ret = flush_area(&area, FSYNC);
+	for (round = 0; round < 2 && !ret; round++) {
+		/* The second time the pages are clean, and the device has had them. */
+		for (again = 0; again < 2 && !ret; again++) {
+			for (page = 0; page < area_pages(&area) && !ret; page += 1 + below(ctx, 4))
+				ret = area_write_page(ctx, &area, page);
+			if (!ret)
+				ret = flush_area(&area, again || mapped ? test->variant : FSYNC);
+		}
+		if (!ret)
+			ret = check_evicted(ctx, &area, mapped);
+	}
+	area_close(&area);
+	return ret;
+}
+
+static int file_write_fsdax(struct ctx *ctx, const struct test *test)
+{
+	struct area area = {};
+	size_t page;
+	void *other;
+	int ret;
+
+	(void)test;
+	ret = area_open(ctx, &area, ODP_MEM_FSDAX, 2 * ODP_MIB);
+	for (page = 0; !ret && page < area_pages(&area); page += 1 + below(ctx, 4))
+		ret = area_write_page(ctx, &area, page);
+	if (!ret)
+		ret = flush_area(&area, MUNMAP);
+	if (!ret)
+		ret = drop_caches();
+	if (!ret)
+		ret = check_file("read", &area, area.mem.fd);
+	if (!ret)
+		ret = check_disk(&area);
+	if (!ret) {
+		other = mmap(NULL, area.mem.length, PROT_READ, MAP_SHARED, area.mem.fd, 0);
+		ret = other == MAP_FAILED ? fail_errno("mmap") :
+		      check_bytes("another mapping", other, area.model, area.mem.length);
+		if (other != MAP_FAILED)
+			munmap(other, area.mem.length);
+	}
+	area_close(&area);
+	return ret;
+}
+
+/* --- two queue pairs on the same pages ---------------------------------------------------- */
+
+struct reader {
+	struct link link;
+	const struct area *area;
+	size_t start;
+	int ret;
+	char error[256];
+};
+
+#define WINDOW	(64 * ODP_KIB)
+
+/* The second half of every other page, which nobody writes, from the end to the start. */
+static void *read_halves(void *arg)
+{
+	struct reader *reader = arg;
+	size_t at, end = reader->start + WINDOW;
+
+	for (at = end - PAGE / 2; at > reader->start && at < end && !reader->ret; at -= 2 * PAGE)
+		reader->ret = read_expect(&reader->link, &reader->area->mr, at, PAGE / 2,
+					  reader->area->model + at);
+	if (reader->ret)
+		snprintf(reader->error, sizeof(reader->error), "%s", odp_error());
+	return NULL;
+}
+
+/*
+ * The file is not in memory. One queue pair writes from the start of each window,
+ * all of a page and half of the next, while the other reads what is left out: the
+ * reads bring in pages that the writes are for, mapped read-only.
+ */
+static int two_qps_read_ahead(struct ctx *ctx, const struct test *test)
+{
+	struct reader reader = {};
+	struct area area = {};
+	uint64_t majors = 0;
+	pthread_t thread;
+	int round, ret;
+	size_t at, faults;
+
+	(void)test;
+	ret = link_open(&reader.link, &ctx->dev);
+	if (!ret)
+		ret = area_open(ctx, &area, ODP_MEM_EXT4, 2 * ODP_MIB);
+	reader.area = &area;
+	for (round = 0; round < 4 && !ret; round++) {
+		ret = page_out(ctx, &area);
+		faults = vmstat("pgmajfault");
+		for (; !ret && reader.start < area.mem.length; reader.start += WINDOW) {
+			if (pthread_create(&thread, NULL, read_halves, &reader))
+				ret = fail_errno("pthread_create");
+			if (ret)
+				break;
+			for (at = reader.start; at < reader.start + WINDOW && !ret; at += 2 * PAGE)
+				ret = area_write(ctx, &area, at, PAGE + PAGE / 2);
+			pthread_join(thread, NULL);
+			if (!ret && reader.ret)
+				ret = odp_fail(-reader.ret, "%s", reader.error);
+		}
+		majors += vmstat("pgmajfault") - faults;
+		reader.start = 0;
+		if (!ret)
+			ret = flush_area(&area, FSYNC);
+		if (!ret)
+			ret = check_evicted(ctx, &area, true);
+	}
+	if (!ret && !majors)
+		ret = odp_fail(EPROTO, "no page came from the disk: this proves nothing");
+	area_close(&area);
+	link_close(&reader.link);
+	return ret;
+}
+
+/* --- children in a memory cgroup of their own ------------------------------------------------ */
+
+struct report {
+	int ret;
+	char text[400];
+};
+
+struct child {
+	char group[64];
+	pid_t pid;
+	int pipe;
+	int status;
+};
+
+static int group_make(char *group, size_t size)
+{
+	static unsigned int number;
+	struct statfs fs;
+	char path[128];
+
+	if (statfs(CGROUPS, &fs) || fs.f_type != CGROUP2_SUPER_MAGIC)
+		if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL))
+			return odp_fail(ENODEV, "unavailable: no cgroup2: %s", strerror(errno));
+	if (group_write(".", "cgroup.subtree_control", "+memory"))
+		return odp_fail(ENODEV, "unavailable: no memory cgroups");
+	snprintf(group, size, "odp-memory-%d-%u", getpid(), number++);
+	snprintf(path, sizeof(path), CGROUPS "/%s", group);
+	return mkdir(path, 0755) ? fail_errno(path) : 0;
+}
+
+static void group_remove(const char *group)
+{
+	char path[128];
+
+	snprintf(path, sizeof(path), CGROUPS "/%s", group);
+	rmdir(path);
+}
+
+static int child_main(struct ctx *ctx, const struct test *test,
+		      int (*run)(struct ctx *ctx, const struct test *test))
+{
+	struct report report = {};
+
+	report.ret = group_write(ctx->group, "cgroup.procs", "0");
+	if (!report.ret)
+		report.ret = ctx_open(ctx);
+	if (!report.ret)
+		report.ret = run(ctx, test);
+	snprintf(report.text, sizeof(report.text), "%s", odp_error());
+	fflush(stdout);
+	return write(ctx->pipe, &report, sizeof(report)) != sizeof(report);
+}
+
+static int child_start(struct ctx *ctx, const struct test *test, struct child *child,
+		       int (*run)(struct ctx *ctx, const struct test *test))
+{
+	int fds[2], ret;
+
+	memset(child, 0, sizeof(*child));
+	ret = group_make(child->group, sizeof(child->group));
+	if (ret)
+		return ret;
+	if (pipe(fds))
+		return fail_errno("pipe");
+	fflush(stdout);
+	child->pid = fork();
+	if (child->pid < 0)
+		return fail_errno("fork");
+	child->pipe = fds[0];
+	close(fds[!!child->pid]);
+	if (!child->pid) {
+		ctx->group = child->group;
+		ctx->pipe = fds[1];
+		_exit(child_main(ctx, test, run));
+	}
+	return 0;
+}
+
+/* Returns what the child's function returned, or -ECHILD if the child was killed. */
+static int child_wait(struct child *child)
+{
+	uint64_t deadline = odp_now() + 2 * ODP_WAIT_MS * 1000000ULL;
+	struct report report;
+	bool whole;
+
+	whole = read(child->pipe, &report, sizeof(report)) == sizeof(report);
+	close(child->pipe);
+	while (!waitpid(child->pid, &child->status, WNOHANG)) {
+		if (odp_now() > deadline)
+			return odp_fail(ETIMEDOUT, "the child does not end");
+		nap();
+	}
+	child->pid = 0;
+	if (!whole)
+		return odp_fail(ECHILD, "the child was killed (status %#x)", child->status);
+	return report.ret ? odp_fail(-report.ret, "%s", report.text) : 0;
+}
+
+static int run_child(struct ctx *ctx, const struct test *test)
+{
+	struct child child;
+	int ret;
+
+	ret = child_start(ctx, test, &child, test->run);
+	if (!ret)
+		ret = child_wait(&child);
+	group_remove(child.group);
+	return ret;
+}
+
+/* For this process the device works as ever. */
+static int others_work(struct ctx *ctx)
+{
+	struct area area = {};
+	int ret;
+
+	ret = area_open(ctx, &area, ODP_MEM_ANON, CHUNK);
+	if (!ret)
+		ret = area_write(ctx, &area, 0, CHUNK);
+	if (!ret)
+		ret = check_bytes("another process's memory", area.mem.addr, area.model, CHUNK);
+	area_close(&area);
+	return ret;
+}
+
+/* --- who pays ------------------------------------------------------------------------------ */
+
+static const char *kind_stat(enum odp_mem_kind kind)
+{
+	return kind == ODP_MEM_MEMFD ? "shmem" : kind == ODP_MEM_EXT4 ? "file" : "anon";
+}
+
+static int want_growth(const char *what, long before, long after, long least, long most)
+{
+	if (before < 0 || after < 0)
+		return before < 0 ? before : after;
+	if (after - before >= least && after - before <= most)
+		return 0;
+	return odp_fail(EPROTO, "%s of the cgroup grew by %ld KiB, should be %ld to %ld", what,
+			(after - before) >> 10, least >> 10, most >> 10);
+}
+
+/* Memory that the CPU never touches: all faults are the device's. */
+static int cgroup_charge(struct ctx *ctx, const struct test *test)
+{
+	const char *what = kind_stat(test->kind), *group = ctx->group;
+	const long length = 32 * ODP_MIB;
+	long before, after, tables, tables_after;
+	struct odp_mem mem = {};
+	struct odp_mismatch bad;
+	struct odp_mr mr = {};
+	int ret;
+
+	ret = odp_mem_map(&mem, test->kind, length, NULL);
+	if (!ret)
+		ret = odp_reg(&mr, &ctx->dev, mem.addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+	before = group_stat(group, what);
+	tables = group_stat(group, "pagetables");
+	if (!ret)
+		ret = write_pattern(&ctx->link, &mr, 0, length, 1);
+	after = group_stat(group, what);
+	tables_after = group_stat(group, "pagetables");
+	if (!ret)
+		ret = want_growth(what, before, after, length, length + ODP_MIB);
+	if (!ret)
+		ret = want_growth("pagetables", tables, tables_after, 15 * PAGE, 40 * PAGE);
+	if (!ret && !odp_verify(mem.addr, length, 1, 0, &bad))
+		ret = odp_fail(EBADMSG, "byte %zu is %#04x, should be %#04x; %zu wrong", bad.offset,
+			       bad.got, bad.expected, bad.count);
+	odp_dereg(&mr);
+	odp_mem_unmap(&mem);
+	if (!ret)
+		ret = group_settles(group, what, before + ODP_MIB / 4);
+	return ret;
+}
+
+static void *map_nothing(size_t length, int prot)
+{
+	return mmap(NULL, length, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+}
+
+/* One page in each 2 MiB: the mirror's table is what costs. */
+static int cgroup_table(struct ctx *ctx, const struct test *test)
+{
+	const size_t length = GIB, step = 2 * ODP_MIB;
+	const char *group = ctx->group;
+	long slab, tables, slab_after, tables_after;
+	struct odp_mr mr = {};
+	size_t at;
+	char *addr;
+	int ret;
+
+	(void)test;
+	addr = map_nothing(length, PROT_READ | PROT_WRITE);
+	if (addr == MAP_FAILED || madvise(addr, length, MADV_NOHUGEPAGE))
+		return fail_errno("mmap of 1 GiB");
+	ret = odp_reg(&mr, &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+	slab = group_stat(group, "slab");
+	tables = group_stat(group, "pagetables");
+	for (at = 0; at < length && !ret; at += step)
+		ret = write_pattern(&ctx->link, &mr, at + 123, 8, at);
+	slab_after = group_stat(group, "slab");
+	tables_after = group_stat(group, "pagetables");
+	if (!ret)
+		ret = want_growth("pagetables", tables, tables_after, length / step * PAGE * 3 / 4,
+				  length / step * PAGE * 2);
+	if (!ret)
+		ret = want_growth("slab", slab, slab_after, length / step * 512,
+				  length / step * PAGE * 2);
+	for (at = 0; at < length && !ret; at += step)
+		if (!odp_verify(addr + at + 123, 8, at, at + 123, NULL))
+			ret = odp_fail(EBADMSG, "wrong bytes at %#zx", at);
+	odp_dereg(&mr);
+	if (!ret)
+		ret = group_settles(group, "slab", slab + 64 * ODP_KIB);
+	munmap(addr, length);
+	if (!ret)
+		ret = group_settles(group, "pagetables", tables + 64 * ODP_KIB);
+	return ret;
+}
+
+#define LIMIT		(16 * ODP_MIB)
+
+enum limit { RECLAIMS, REFUSES };
+
+/* Write twice as much as the cgroup may have, and read it back. */
+static int limit_child(struct ctx *ctx, const struct test *test)
+{
+	const size_t length = 2 * LIMIT;
+	struct odp_mem mem = {};
+	struct odp_mismatch bad;
+	struct odp_mr mr = {};
+	char number[32];
+	int ret;
+
+	snprintf(number, sizeof(number), "%lu", LIMIT);
+	ret = group_write(ctx->group, "memory.max", number);
+	if (!ret && test->variant == REFUSES)
+		ret = group_write(ctx->group, "memory.swap.max", "0");
+	if (!ret)
+		ret = odp_mem_map(&mem, test->kind, length, NULL);
+	if (!ret)
+		ret = odp_reg(&mr, &ctx->dev, mem.addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+	if (!ret)
+		ret = write_pattern(&ctx->link, &mr, 0, length, 1);
+	if (!ret && !odp_verify(mem.addr, length, 1, 0, &bad))
+		ret = odp_fail(EBADMSG, "byte %zu is %#04x, should be %#04x; %zu wrong", bad.offset,
+			       bad.got, bad.expected, bad.count);
+	odp_dereg(&mr);
+	odp_mem_unmap(&mem);
+	return ret;
+}
+
+/*
+ * A cgroup's limit holds for what the device does. Where there is swap or a file to
+ * write to, all of it gets there; else the write fails, or the cgroup's OOM killer
+ * comes, and to no one else.
+ */
+static int cgroup_limit(struct ctx *ctx, const struct test *test)
+{
+	struct child child;
+	long peak, kills;
+	int ret;
+
+	ret = test->variant == RECLAIMS ? need_swap() : 0;
+	if (!ret)
+		ret = child_start(ctx, test, &child, limit_child);
+	if (ret)
+		return ret;
+	ret = child_wait(&child);
+	peak = group_value(child.group, "memory.peak", NULL);
+	kills = group_value(child.group, "memory.events", "oom_kill");
+	printf("# %s: %s, %ld KiB at most, %ld OOM kills, status %#x\n", test->name,
+	       ret ? odp_error() : "completed", peak >> 10, kills, child.status);
+	if (test->variant == REFUSES) {
+		if (ret == -EREMOTEIO || (ret == -ECHILD && kills > 0))
+			ret = 0;
+		else if (!ret)
+			ret = odp_fail(EPROTO, "the device wrote %lu MiB in a cgroup of %lu",
+				       2 * LIMIT / ODP_MIB, LIMIT / ODP_MIB);
+	}
+	if (!ret && (peak > (long)(LIMIT + ODP_MIB) || peak < (long)(LIMIT - ODP_MIB)))
+		ret = odp_fail(EPROTO, "the cgroup had %ld KiB at most, %lu are its limit",
+			       peak >> 10, LIMIT >> 10);
+	if (!ret)
+		ret = group_settles(child.group, kind_stat(test->kind), ODP_MIB / 4);
+	if (!ret)
+		ret = others_work(ctx);
+	group_remove(child.group);
+	return ret;
+}
+
+#define REGISTRATIONS	8
+
+static long register_costs(struct ctx *ctx, const char *group, void *addr, size_t length)
+{
+	struct odp_mr mrs[REGISTRATIONS] = {};
+	long before = group_stat(group, "kernel"), after;
+	int i, ret = 0;
+
+	for (i = 0; i < REGISTRATIONS && !ret; i++)
+		ret = odp_reg(&mrs[i], &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+	after = group_stat(group, "kernel");
+	for (i = 0; i < REGISTRATIONS; i++)
+		odp_dereg(&mrs[i]);
+	return ret ? ret : after - before;
+}
+
+/* The most address space that there is in one piece. */
+static void *map_largest(size_t *length)
+{
+	size_t size = 0, step;
+	void *addr;
+
+	for (step = 128 * TIB; step >= GIB; step /= 2) {
+		addr = map_nothing(size + step, PROT_NONE);
+		if (addr == MAP_FAILED)
+			continue;
+		munmap(addr, size + step);
+		size += step;
+	}
+	*length = size;
+	return map_nothing(size, PROT_NONE);
+}
+
+static int sparse_register(struct ctx *ctx, const struct test *test)
+{
+	const char *const what[] = { "4 KiB", "1 TiB to touch", "1 TiB of PROT_NONE", "all there is" };
+	const int prot[] = { PROT_READ | PROT_WRITE, PROT_READ | PROT_WRITE, PROT_NONE, PROT_NONE };
+	size_t length[] = { PAGE, TIB, TIB, 0 };
+	long costs[4];
+	size_t i;
+
+	(void)test;
+	for (i = 0; i < ARRAY_SIZE(what); i++) {
+		void *addr = length[i] ? map_nothing(length[i], prot[i]) : map_largest(&length[i]);
+
+		if (addr == MAP_FAILED)
+			return fail_errno("mmap");
+		/* The first time fills caches. */
+		register_costs(ctx, ctx->group, addr, length[i]);
+		costs[i] = register_costs(ctx, ctx->group, addr, length[i]);
+		munmap(addr, length[i]);
+		if (costs[i] <= -ENOENT / 2 && costs[i] > -4096)
+			return costs[i];
+		if (costs[i] - costs[0] >= (long)(64 * ODP_KIB))
+			return odp_fail(EPROTO, "%d registrations of %s (%#zx) take %ld bytes, of %s %ld",
+					REGISTRATIONS, what[i], length[i], costs[i], what[0],
+					costs[0]);
+	}
+	return 0;
+}
+
+/* --- the process goes away ------------------------------------------------------------------- */
+
+#define OUTSTANDING	48
+
+/* Outstanding writes to memory that nobody has touched; a byte for each that ends. */
+static int killed_child(struct ctx *ctx, const struct test *test)
+{
+	struct odp_mem mem = {};
+	struct odp_mr mr = {};
+	struct ibv_sge sge;
+	size_t i;
+	int ret;
+
+	ret = odp_mem_map(&mem, test->kind, OUTSTANDING * CHUNK, NULL);
+	if (!ret)
+		ret = odp_reg(&mr, &ctx->dev, mem.addr, mem.length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+	sge = odp_sge(&ctx->link.buf, 0, CHUNK);
+	for (i = 0; i < OUTSTANDING && !ret; i++)
+		ret = odp_post(&ctx->link.pair.local, IBV_WR_RDMA_WRITE, i, &sge, 1, &mr, i * CHUNK);
+	for (i = 0; i < OUTSTANDING && !ret; i++) {
+		if (write(ctx->pipe, "", 1) != 1)
+			ret = fail_errno("pipe");
+		if (!ret)
+			ret = odp_wait_success(&ctx->link.pair.local, "RDMA WRITE", CHUNK);
+	}
+	while (!ret)
+		pause();
+	return ret;
+}
+
+static int exit_killed(struct ctx *ctx, const struct test *test)
+{
+	static const int moments[] = { 1, 2, 9, 30 };
+	struct child child;
+	char byte;
+	size_t i;
+	int ret = 0, n;
+
+	for (i = 0; i < ARRAY_SIZE(moments) && !ret; i++) {
+		ret = child_start(ctx, test, &child, killed_child);
+		if (ret)
+			break;
+		for (n = 0; n < moments[i] && !ret; n++)
+			if (read(child.pipe, &byte, 1) != 1)
+				ret = odp_fail(EPROTO, "the child ended after %d writes", n);
+		kill(child.pid, SIGKILL);
+		n = child_wait(&child);
+		if (!ret && (!WIFSIGNALED(child.status) || n == -ETIMEDOUT))
+			ret = odp_fail(EPROTO, "the child was not killed: %s", odp_error());
+		if (!ret)
+			ret = group_settles(child.group, kind_stat(test->kind), 0);
+		if (!ret)
+			ret = group_settles(child.group, "pagetables", 0);
+		if (!ret)
+			ret = group_settles(child.group, "kernel", 256 * ODP_KIB);
+		if (!ret)
+			ret = others_work(ctx);
+		group_remove(child.group);
+	}
+	return ret;
+}
+
+/* --- what the device uses stays -------------------------------------------------------------- */
+
+enum use { BY_READ, INVALIDATED, IN_PLACE };
+
+static int use_piece(struct ctx *ctx, struct area *area, size_t at, enum use use)
+{
+	uint8_t *addr = (uint8_t *)area->mem.addr + at;
+	int ret;
+
+	if (use == BY_READ)
+		return pread(area->mem.fd, ctx->link.buf.addr, CHUNK, at) == (ssize_t)CHUNK ?
+		       0 : fail_errno("pread");
+	ret = read_expect(&ctx->link, &area->mr, at, CHUNK, area->model + at);
+	if (!ret && use == INVALIDATED &&
+	    (mprotect(addr, CHUNK, PROT_NONE) || mprotect(addr, CHUNK, PROT_READ | PROT_WRITE)))
+		ret = fail_errno("mprotect");
+	return ret;
+}
+
+/* The pages in memory of the pieces that are used, and of the others. */
+static void count_pieces(const struct area *area, long count[2])
+{
+	size_t i;
+
+	count[0] = count[1] = 0;
+	for (i = 0; i < area->mem.length / CHUNK; i++)
+		count[i % 2] += count_resident((uint8_t *)area->mem.addr + i * CHUNK, CHUNK);
+}
+
+/*
+ * The device maps all of a new file, and the kernel is made to forget that any of it
+ * was ever used. Then every other MiB is used twice, and a quarter of the memory
+ * wanted back. BY_READ is the control: the same, used by read().
+ */
+static int accessed(struct ctx *ctx, const struct test *test)
+{
+	long before[2], after[2], lost[2];
+	struct area area = {};
+	int i, ret, fd;
+	size_t at;
+
+	ret = area_open(ctx, &area, ODP_MEM_EXT4, 16 * ODP_MIB);
+	if (!ret)
+		ret = flush_area(&area, FSYNC);
+	for (at = 0; at < area.mem.length && !ret; at += CHUNK)
+		ret = use_piece(ctx, &area, at, IN_PLACE);
+	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
+	if (!ret && write(fd, "3", 1) != 1)
+		ret = fail_errno("/proc/self/clear_refs");
+	close(fd);
+	for (i = 0; i < 2; i++)
+		for (at = CHUNK; at < area.mem.length && !ret; at += 2 * CHUNK)
+			ret = use_piece(ctx, &area, at, test->variant);
+	count_pieces(&area, before);
+	if (!ret)
+		ret = group_write(ctx->group, "memory.reclaim", "4M swappiness=0");
+	count_pieces(&area, after);
+	lost[0] = before[0] - after[0];
+	lost[1] = before[1] - after[1];
+	printf("# %s: %ld of %ld used and %ld of %ld unused pages were lost\n", test->name,
+	       lost[1], before[1], lost[0], before[0]);
+	if (!ret && lost[0] + lost[1] < (long)area_pages(&area) / 8)
+		ret = odp_fail(EPROTO, "reclaim took %ld pages: this proves nothing",
+			       lost[0] + lost[1]);
+	if (!ret && lost[1] > lost[0] / 2)
+		ret = odp_fail(EPROTO, "reclaim took %ld pages in use, and %ld of as many unused ones",
+			       lost[1], lost[0]);
+	area_close(&area);
+	return ret;
+}
+
+/* --- mappings come and go beside the device's ------------------------------------------------- */
+
+#define CHURN_LENGTH	(64 * ODP_MIB)
+#define CHURN_WRITES	1200
+
+struct churn {
+	char *inside;		/* in the MR, beside what the device writes to */
+	size_t length;
+	bool stop;
+	unsigned long count;
+	int err;
+};
+
+static void *churn_mappings(void *arg)
+{
+	struct churn *churn = arg;
+	char *inside, *outside;
+	size_t at;
+
+	while (!__atomic_load_n(&churn->stop, __ATOMIC_ACQUIRE) && !churn->err) {
+		inside = mmap(churn->inside, churn->length, PROT_READ | PROT_WRITE,
+			      MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+		outside = map_nothing(churn->length, PROT_READ | PROT_WRITE);
+		if (inside == MAP_FAILED || outside == MAP_FAILED) {
+			churn->err = errno;
+			break;
+		}
+		for (at = 0; at < churn->length; at += 4 * PAGE)
+			inside[at] = outside[at] = 1;
+		if (munmap(inside, churn->length) || munmap(outside, churn->length))
+			churn->err = errno;
+		__atomic_add_fetch(&churn->count, 1, __ATOMIC_RELEASE);
+	}
+	return NULL;
+}
+
+/*
+ * A warm page, and a cold one each time, while the pages between them in the same
+ * 2 MiB are mapped and unmapped without end.
+ */
+static int churn_writes(struct ctx *ctx, const struct odp_mr *mr)
+{
+	const size_t step = CHURN_LENGTH / CHURN_WRITES & -PAGE;
+	const uint8_t *addr = mr->addr;
+	size_t i, cold, length;
+	int ret = 0;
+
+	for (i = 0; i < CHURN_WRITES && !ret; i++) {
+		length = 1 + below(ctx, 300);
+		cold = (i + 1) * step + below(ctx, PAGE - 300);
+		/* Not where the other thread is at work. */
+		if (cold < ODP_MIB + PAGE)
+			cold = (1 + i) * PAGE;
+		ret = write_pattern(&ctx->link, mr, 7, length, i);
+		if (!ret)
+			ret = write_pattern(&ctx->link, mr, cold, length, i);
+		if (!ret && (!odp_verify(addr + 7, length, i, 7, NULL) ||
+			     !odp_verify(addr + cold, length, i, cold, NULL)))
+			ret = odp_fail(EBADMSG, "write %zu, to byte 7 and %zu: wrong bytes", i, cold);
+	}
+	return ret;
+}
+
+static int mapping_churn(struct ctx *ctx, const struct test *test)
+{
+	struct odp_counters counters = {};
+	struct churn churn = {};
+	struct odp_mem mem = {};
+	struct odp_mr mr = {};
+	pthread_t thread;
+	int ret;
+
+	(void)test;
+	ret = odp_mem_map(&mem, ODP_MEM_ANON, CHURN_LENGTH, NULL);
+	if (!ret)
+		ret = odp_reg(&mr, &ctx->dev, mem.addr, mem.length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+	churn.inside = (char *)mem.addr + ODP_MIB / 2;
+	churn.length = ODP_MIB / 2;
+	if (!ret && pthread_create(&thread, NULL, churn_mappings, &churn))
+		ret = fail_errno("pthread_create");
+	if (!ret) {
+		ret = churn_writes(ctx, &mr);
+		__atomic_store_n(&churn.stop, true, __ATOMIC_RELEASE);
+		pthread_join(thread, NULL);
+	}
+	if (!ret && churn.err)
+		ret = odp_fail(churn.err, "the other thread: %s", strerror(churn.err));
+	if (!ret)
+		ret = odp_counters(&mr, &counters);
+	printf("# mapping_churn: %lu faults and %lu invalidations in %d writes beside %lu mappings\n",
+	       counters.faults, counters.invalidations, 2 * CHURN_WRITES, churn.count);
+	if (!ret && churn.count < 20)
+		ret = odp_fail(EPROTO, "the other thread did not run: this proves nothing");
+	/* Each cold page once; the warm one need not go. */
+	if (!ret && (counters.faults < CHURN_WRITES || counters.faults > 2 * CHURN_WRITES))
+		ret = odp_fail(EPROTO, "%lu faults for %d pages", counters.faults, CHURN_WRITES + 1);
+	odp_dereg(&mr);
+	odp_mem_unmap(&mem);
+	return ret;
+}
+
+/* --- the list of tests ------------------------------------------------------------------------ */
+
+static const struct test tests[] = {
+	{ "free_write_reclaim_anonymous", free_write_reclaim, true, ODP_MEM_ANON, 0 },
+	{ "free_write_reclaim_thp", free_write_reclaim, true, ODP_MEM_THP, 0 },
+	{ "swapin_write_pageout_anonymous", swapin_write_pageout, true, ODP_MEM_ANON, 0 },
+	{ "swapin_write_pageout_thp", swapin_write_pageout, true, ODP_MEM_THP, 0 },
+	{ "swapin_write_pageout_memfd", swapin_write_pageout, true, ODP_MEM_MEMFD, 0 },
+	{ "file_write_msync", file_write, false, ODP_MEM_EXT4, MSYNC },
+	{ "file_write_fsync", file_write, false, ODP_MEM_EXT4, FSYNC },
+	{ "file_write_sync", file_write, false, ODP_MEM_EXT4, SYNC },
+	{ "file_write_munmap", file_write, false, ODP_MEM_EXT4, MUNMAP },
+	{ "file_write_fsdax", file_write_fsdax, false, ODP_MEM_FSDAX, 0 },
+	{ "two_qps_read_ahead", two_qps_read_ahead, false, ODP_MEM_EXT4, 0 },
+	{ "accessed_by_read", accessed, true, ODP_MEM_EXT4, BY_READ },
+	{ "accessed_invalidated", accessed, true, ODP_MEM_EXT4, INVALIDATED },
+	/* Not IN_PLACE: reclaim looks for use in the CPU's page table alone. */
+	{ "cgroup_charge_anonymous", cgroup_charge, true, ODP_MEM_ANON, 0 },
+	{ "cgroup_charge_thp", cgroup_charge, true, ODP_MEM_THP, 0 },
+	{ "cgroup_charge_memfd", cgroup_charge, true, ODP_MEM_MEMFD, 0 },
+	{ "cgroup_charge_ext4", cgroup_charge, true, ODP_MEM_EXT4, 0 },
+	{ "cgroup_table", cgroup_table, true, ODP_MEM_ANON, 0 },
+	{ "cgroup_limit_reclaims_anonymous", cgroup_limit, false, ODP_MEM_ANON, RECLAIMS },
+	{ "cgroup_limit_reclaims_memfd", cgroup_limit, false, ODP_MEM_MEMFD, RECLAIMS },
+	{ "cgroup_limit_reclaims_ext4", cgroup_limit, false, ODP_MEM_EXT4, RECLAIMS },
+	{ "cgroup_limit_refuses_anonymous", cgroup_limit, false, ODP_MEM_ANON, REFUSES },
+	{ "cgroup_limit_refuses_memfd", cgroup_limit, false, ODP_MEM_MEMFD, REFUSES },
+	{ "exit_killed_anonymous", exit_killed, false, ODP_MEM_ANON, 0 },
+	{ "exit_killed_memfd", exit_killed, false, ODP_MEM_MEMFD, 0 },
+	{ "exit_killed_ext4", exit_killed, false, ODP_MEM_EXT4, 0 },
+	{ "sparse_register", sparse_register, true, ODP_MEM_ANON, 0 },
+	{ "mapping_churn", mapping_churn, false, ODP_MEM_ANON, 0 },
+};
+
+/* --- running them -------------------------------------------------------------------------------- */
+
+/* The same series for a subtest alone as in the whole run. */
+static uint64_t test_seed(uint64_t seed, const char *name)
+{
+	while (*name)
+		seed = odp_random(&seed) ^ (uint8_t)*name++;
+	return seed;
+}
+
+/* Returns 0, or the error; the TAP line is printed. */
+static int run_test(struct ctx *ctx, const struct test *test, int number, uint64_t seed)
+{
+	uint64_t start = odp_now();
+	int ret;
+
+	if (!ctx->odp) {
+		printf("ok %d %s # SKIP the kernel has no ODP for %s\n", number, test->name,
+		       ctx->dev.name);
+		return 0;
+	}
+	ctx->rng = test_seed(seed, test->name);
+	ret = test->child ? run_child(ctx, test) : test->run(ctx, test);
+	if (!ret) {
+		printf("ok %d %s\n", number, test->name);
+	} else if (ret == -ENODEV) {
+		printf("ok %d %s # SKIP %s\n", number, test->name, odp_error());
+		ret = 0;
+	} else {
+		printf("not ok %d %s\n# %s\n# replay: test-memory --seed %lu --only %s\n", number,
+		       test->name, odp_error(), seed, test->name);
+		link_close(&ctx->link);
+		if (link_open(&ctx->link, &ctx->dev))
+			return -ETIMEDOUT;
+	}
+	printf("# %.1f s\n", (odp_now() - start) / 1e9);
+	fflush(stdout);
+	return ret;
+}
+
+static int run_all(struct ctx *ctx, uint64_t seed, const char *only)
+{
+	int number = 0, planned = 0, failed = 0, ret;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(tests); i++)
+		planned += !only || strstr(tests[i].name, only);
+	printf("TAP version 13\n1..%d\n# seed %lu, device %s\n", planned, seed, ctx->dev.name);
+	for (i = 0; i < ARRAY_SIZE(tests); i++) {
+		if (only && !strstr(tests[i].name, only))
+			continue;
+		ret = run_test(ctx, &tests[i], ++number, seed);
+		failed += ret != 0;
+		if (ret == -ETIMEDOUT) {
+			printf("Bail out! the device completes nothing\n");
+			break;
+		}
+	}
+	return failed;
+}
+
+static void usage(FILE *out)
+{
+	fprintf(out,
+		"usage: test-memory [options]\n"
+		"What a device wrote survives reclaim, swap and sync, and is charged to its process;\n"
+		"prints TAP. Wants root, swap, /mnt/ext4, /mnt/pmem and cgroup2: see tests/vm/run.\n"
+		"\n"
+		"  --device NAME     RDMA device (default: the first soft-RoCE device)\n"
+		"  --seed N          repeat the run that printed this seed\n"
+		"  --only TEXT       only subtests whose name contains TEXT\n"
+		"  --list            print the subtests' names\n"
+		"  --help            this text\n");
+}
+
+static bool parse_number(const char *text, uint64_t *value)
+{
+	char *end;
+
+	errno = 0;
+	*value = strtoull(text, &end, 0);
+	return *text && !*end && !errno;
+}
+
+int main(int argc, char **argv)
+{
+	static const struct option options[] = {
+		{ "device", required_argument, NULL, 'd' },
+		{ "seed", required_argument, NULL, 's' },
+		{ "only", required_argument, NULL, 'o' },
+		{ "list", no_argument, NULL, 'l' },
+		{ "help", no_argument, NULL, 'h' },
+		{}
+	};
+	uint64_t seed = (odp_now() ^ (uint64_t)time(NULL) << 20) % 1000000000;
+	const char *only = NULL;
+	struct ctx ctx = {};
+	int opt, failed;
+	size_t i;
+
+	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
+		switch (opt) {
+		case 'd':
+			ctx.device = optarg;
+			break;
+		case 's':
+			if (parse_number(optarg, &seed))
+				break;
+			fprintf(stderr, "test-memory: %s: not a number in range\n", optarg);
+			return 2;
+		case 'o':
+			only = optarg;
+			break;
+		case 'l':
+			for (i = 0; i < ARRAY_SIZE(tests); i++)
+				puts(tests[i].name);
+			return 0;
+		case 'h':
+			usage(stdout);
+			return 0;
+		default:
+			usage(stderr);
+			return 2;
+		}
+	}
+	if (optind < argc) {
+		usage(stderr);
+		return 2;
+	}
+	if (ctx_open(&ctx)) {
+		fprintf(stderr, "test-memory: %s\n", odp_error());
+		return 1;
+	}
+	failed = run_all(&ctx, seed, only);
+	ctx_close(&ctx);
+	return !!failed;
+}
