@@ -121,7 +121,7 @@ static unsigned long zap(unsigned long from, unsigned long to)
 		block(level[page], page, &b, &e);
 		frame = mm_mirror_entry_page(entry[b]);
 		frame->want_dirtied += !!(old & MM_MIRROR_DIRTY);
-		frame->want_accessed += old & (MM_MIRROR_DIRTY | MM_MIRROR_USED) &&
+		frame->want_accessed += old & MM_MIRROR_USED &&
 					!frame->zone_device;
 		check(frame->dirtied == frame->want_dirtied);
 		check(frame->accessed == frame->want_accessed);
