@@ -7,7 +7,8 @@ import re
 
 # A report that fails the test in which it appears.
 SPLAT = re.compile(r'\bWARNING: |\bBUG: |\bkernel BUG at |\bOops\b|\bKernel panic\b|'
-                   r'\b(?:KASAN|KCSAN|KFENCE|UBSAN|ODEBUG|DMA-API): |Call Trace:|'
+                   r'\b(?:KASAN|KCSAN|KFENCE|UBSAN|ODEBUG): |Call Trace:|'
+                   r'\bDMA-API: (?!preallocated|debugging enabled)|'
                    r'general protection fault|unable to handle |\brefcount_t: |'
                    r'possible circular locking|possible recursive locking|'
                    r'inconsistent lock state|suspicious RCU usage|lock held when returning|'
