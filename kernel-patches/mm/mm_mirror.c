@@ -5,17 +5,13 @@
  * A device that can take page faults needs no pinned memory. It needs a mirror
  * of the CPU's page table: an entry is filled in when the device faults, and
  * dropped before the CPU's page table changes. This is that mirror: the
- * notifiers, the fault loop, the table, and their teardown.
+ * notifiers, the fault loop, the table (mm_mirror_table.c), and their teardown.
  *
- * What is where
- * -------------
- * A mirror covers the range [start, end) of one mm. It is split into segments,
- * each with an interval notifier and so a sequence of its own, because the
- * retry check of an interval notifier knows nothing finer than the notifier: in
- * one large segment every munmap() restarts every fault. Segments come into
- * being when they are first touched: creating a mirror inserts no notifier and
- * allocates nothing for memory that nobody uses. The entries are in the table
- * (mm_mirror_table.c), in leaves that lie in one segment each.
+ * A mirror of the range [start, end) of one mm is split into segments, each with
+ * an interval notifier and so a sequence of its own: the retry check of such a
+ * notifier knows nothing finer, and in one large segment every munmap() restarts
+ * every fault. Segments come into being when they are first touched, so that
+ * nothing is paid for memory that nobody uses. A leaf of the table lies in one.
  *
  * Locking
  * -------
@@ -94,12 +90,6 @@ struct mm_mirror_seg {
 	spinlock_t lock;	/* of the notifier's sequence */
 };
 
-static unsigned long seg_index(struct mm_mirror *mirror, unsigned long addr)
-{
-	return (addr >> MM_MIRROR_LEAF_SHIFT) -
-	       (mirror->start >> MM_MIRROR_LEAF_SHIFT);
-}
-
 static unsigned long seg_start(struct mm_mirror *mirror, unsigned long addr)
 {
 	return max(addr & ~mirror->seg_mask, mirror->start);
@@ -110,6 +100,13 @@ static unsigned long seg_end(struct mm_mirror *mirror, unsigned long addr,
 			     unsigned long end)
 {
 	return min(end - 1, addr | mirror->seg_mask) + 1;
+}
+
+static struct mm_mirror_seg *seg_find(struct mm_mirror *mirror,
+				      unsigned long addr)
+{
+	return xa_load(&mirror->segs,
+		       seg_start(mirror, addr) >> MM_MIRROR_LEAF_SHIFT);
 }
 
 /* Invariant 13: what the driver began itself, it deals with itself. */
@@ -132,7 +129,7 @@ static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 	bool blockable = mmu_notifier_range_blockable(range);
 	unsigned long start = max(range->start, seg->start);
 	unsigned long end = min(range->end, seg->end);
-	unsigned long dropped;
+	unsigned long dropped = 0;
 
 	if (!mirror->lock) {
 		spin_lock(&seg->lock);
@@ -146,13 +143,12 @@ static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
 		mutex_lock(mirror->lock);
 		/* Faults start over, also after an event of the driver's own. */
 		mmu_interval_set_seq(notifier, cur_seq);
-		if (own_event(mirror, range)) {
-			mutex_unlock(mirror->lock);
-			return true;
+		if (!own_event(mirror, range)) {
+			mm_mirror_table_expand(&mirror->table, &start, &end);
+			mirror->ops->invalidate(mirror, range, start, end);
+			dropped = mm_mirror_table_zap(&mirror->table, start,
+						      end, true);
 		}
-		mm_mirror_table_expand(&mirror->table, &start, &end);
-		mirror->ops->invalidate(mirror, range, start, end);
-		dropped = mm_mirror_table_zap(&mirror->table, start, end, true);
 		mutex_unlock(mirror->lock);
 	}
 	if (dropped)
@@ -167,9 +163,8 @@ static const struct mmu_interval_notifier_ops mm_mirror_notifier_ops = {
 
 /*
  * Make the segment of @addr. The mm's users are held. Where nothing is mapped
- * no segment is made: a remote peer that guesses addresses must not cost the
- * process memory. The only segment of a driver with a page table of its own
- * costs it once, and its snapshot of unmapped memory is an empty one.
+ * none is made: a remote peer that guesses addresses must not cost the process
+ * memory. A driver with a page table of its own has only the one.
  *
  * A leaf must not have two notifiers even for a moment, because each would have
  * a sequence of its own. Hence segs_lock, which no invalidation takes.
@@ -179,14 +174,13 @@ static struct mm_mirror_seg *seg_make(struct mm_mirror *mirror,
 {
 	unsigned long start = seg_start(mirror, addr);
 	unsigned long end = seg_end(mirror, addr, mirror->end);
-	unsigned long index = seg_index(mirror, start);
 	struct mm_struct *mm = mirror->mm;
 	struct mm_mirror_seg *seg;
 	bool mapped;
 	int ret;
 
 	lockdep_assert_held(&mirror->segs_lock);
-	seg = xa_load(&mirror->segs, index);
+	seg = seg_find(mirror, addr);
 	if (seg)
 		return seg;
 	/* The first notifier of an mm takes its lock for writing. */
@@ -215,7 +209,8 @@ static struct mm_mirror_seg *seg_make(struct mm_mirror *mirror,
 	if (ret)
 		goto free;
 
-	ret = xa_err(xa_store(&mirror->segs, index, seg, GFP_KERNEL_ACCOUNT));
+	ret = xa_err(xa_store(&mirror->segs, start >> MM_MIRROR_LEAF_SHIFT, seg,
+			      GFP_KERNEL_ACCOUNT));
 	if (!ret)
 		return seg;
 	mmu_interval_notifier_remove(&seg->notifier);
@@ -227,8 +222,7 @@ free:
 static struct mm_mirror_seg *seg_get(struct mm_mirror *mirror,
 				     unsigned long addr, bool nowait)
 {
-	unsigned long index = seg_index(mirror, seg_start(mirror, addr));
-	struct mm_mirror_seg *seg = xa_load(&mirror->segs, index);
+	struct mm_mirror_seg *seg = seg_find(mirror, addr);
 
 	if (seg)
 		return seg;
@@ -335,8 +329,6 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	might_sleep();
 	if (start >= end || start < mirror->start || end > mirror->end)
 		return -EINVAL;
-	if (WARN_ON_ONCE(seg_end(mirror, start, end) != end))
-		return -EINVAL;
 	if (READ_ONCE(mirror->dead) || !mmget_not_zero(mirror->mm))
 		return -EFAULT;
 
@@ -357,8 +349,7 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	if (!ret)
 		ret = seg_fault(seg, start, end, kind, pfns, implied, nowait,
 				&changed);
-	if (changed)
-		atomic64_add(changed, &mirror->faults);
+	atomic64_add(changed, &mirror->faults);
 	if (began)
 		trace_mm_mirror_fault(mirror, start, end, kind, changed,
 				      pfns ? hmm_pfn_to_map_order(*pfns) : 0,
@@ -413,7 +404,7 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 	ret = mirror_fault(mirror, start, end, kind,
 			   kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY,
 			   false);
-	if (ret || !IS_ENABLED(CONFIG_MM_MIRROR_DMA) || !mirror->table.dma_dev)
+	if (ret || !mirror->table.dma_dev)
 		return ret;
 	ret = mm_mirror_dma_map(&mirror->table, start & PAGE_MASK,
 				PAGE_ALIGN(end));
@@ -435,7 +426,8 @@ bool mm_mirror_empty(struct mm_mirror *mirror)
 {
 	lockdep_assert_held(mirror->lock);
 	return xa_empty(&mirror->table.leaves[0]) &&
-	       xa_empty(&mirror->table.leaves[1]);
+	       xa_empty(&mirror->table.leaves[1]) &&
+	       xa_empty(&mirror->table.leaves[2]);
 }
 EXPORT_SYMBOL_GPL(mm_mirror_empty);
 
@@ -454,12 +446,14 @@ static unsigned long page_copy(struct page *page, unsigned int offset,
 	char *addr = kmap_local_page(page) + offset;
 	unsigned long left = 0;
 
-	if (write)
+	if (write) {
 		memcpy(addr, buf, len);
-	else if (unlikely(is_zone_device_page(page)))
+		flush_dcache_page(page);
+	} else if (unlikely(is_zone_device_page(page))) {
 		left = copy_mc_to_kernel(buf, addr, len);
-	else
+	} else {
 		memcpy(buf, addr, len);
+	}
 	kunmap_local(addr);
 	return left;
 }
@@ -478,17 +472,18 @@ static size_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
 	size_t n, left, done;
 
 	for (done = 0; done < len; done += n) {
-		unsigned long *slot = mm_mirror_leaf_entry(leaf, addr + done);
-		unsigned long pfn, entry = READ_ONCE(*slot);
 		unsigned int offset = offset_in_page(addr + done);
+		unsigned long *slot, entry;
+		struct page *page;
 
+		slot = &leaf->entries[mm_mirror_entry_index(level, addr + done)];
+		entry = READ_ONCE(*slot);
 		if (unlikely(!(entry & need)))
 			break;
-		pfn = entry >> MM_MIRROR_PFN_SHIFT;
-		if (READ_ONCE(leaf->huge))
-			pfn += mm_mirror_huge_offset(addr + done, level);
+		page = nth_page(mm_mirror_entry_page(entry),
+				mm_mirror_entry_offset(level, addr + done));
 		n = min(len - done, PAGE_SIZE - offset);
-		left = page_copy(pfn_to_page(pfn), offset, buf + done, n, write);
+		left = page_copy(page, offset, buf + done, n, write);
 		/* Invariant 6. Readers share the lock: set atomically. */
 		if ((entry & mark) != mark)
 			atomic_long_or(mark, (atomic_long_t *)slot);
@@ -553,10 +548,10 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 	if (WARN_ON_ONCE(size & (MM_MIRROR_LEAF_SIZE - 1) ||
 			 (size && !is_power_of_2(size)) ||
 			 !!config->ops != !!config->lock ||
+			 (config->lock && size) ||
 			 ((config->dma_dev || config->owner) && !config->lock)))
 		return -EINVAL;
-	if (config->dma_dev && !(IS_ENABLED(CONFIG_MM_MIRROR_DMA) &&
-				 mm_mirror_dma_capable(config->dma_dev)))
+	if (config->dma_dev && !mm_mirror_dma_capable(config->dma_dev))
 		return -EOPNOTSUPP;
 
 	/* Invariant 7 */

@@ -101,7 +101,8 @@ static void open_driver(struct kunit *test, struct fixture *f)
 static bool table_empty(struct mm_mirror *mirror)
 {
 	return xa_empty(&mirror->table.leaves[0]) &&
-	       xa_empty(&mirror->table.leaves[1]);
+	       xa_empty(&mirror->table.leaves[1]) &&
+	       xa_empty(&mirror->table.leaves[2]);
 }
 
 static int advise(unsigned long addr, unsigned long length, int advice)
@@ -550,8 +551,6 @@ static void dma(struct kunit *test)
 	struct page *page;
 	unsigned long i;
 
-	if (!IS_ENABLED(CONFIG_MM_MIRROR_DMA))
-		kunit_skip(test, "no CONFIG_MM_MIRROR_DMA");
 	map_memory(test, &f, PROT_READ | PROT_WRITE);
 	config.lock = &f.lock;
 	config.dma_dev = dma_device(test, DMA_BIT_MASK(24));

@@ -2,11 +2,13 @@
 /*
  * The table of a mirror
  *
- * A leaf is what the table has of one aligned piece of the address space: on
- * level 0 PMD_SIZE, 2 MiB with 4 KiB pages, and on level 1 PUD_SIZE, 1 GiB. A
- * page of either size that the CPU maps as one is one entry, if the mirror
- * covers all of it. There is nothing for memory that has no entries: an empty
- * leaf goes away.
+ * It has three levels of leaves, each found by address in an xarray. A leaf of
+ * level 0 has what the CPU's lowest page table has: PMD_SIZE, 2 MiB with 4 KiB
+ * pages, in entries of a page each. Leaves of level 1 and 2 are one entry each,
+ * for a page of PMD_SIZE or PUD_SIZE that the CPU maps as one and the mirror
+ * covers all of. There is nothing for memory that has no entries: an empty leaf
+ * goes away. No address has entries on two levels, because between two ways of
+ * mapping it the CPU invalidates it.
  *
  * Leaves are found under RCU. Their entries are read and written under
  * leaf->lock. A leaf is made by a fault before it takes any lock, and freed by
@@ -15,51 +17,48 @@
  * and why no publish runs beside a zap of the same leaf, is in mm_mirror.c.
  */
 
+#include <linux/dma-map-ops.h>
+#include <linux/dma-mapping.h>
 #include <linux/hmm.h>
 #include <linux/memremap.h>
 #include <linux/mm.h>
 #include <linux/pagemap.h>
 #include <linux/slab.h>
 #include <linux/swap.h>
+#include <linux/swiotlb.h>
 
 #include "mm_mirror_table.h"
 
-static unsigned long level_size(unsigned int level)
+static unsigned long leaf_size(unsigned int level)
 {
-	return PAGE_SIZE << mm_mirror_level_order(level);
-}
-
-static unsigned long level_index(const struct mm_mirror_table *table,
-				 unsigned int level, unsigned long addr)
-{
-	return (addr - table->base) >> PAGE_SHIFT >>
-	       mm_mirror_level_order(level);
+	return BIT(mm_mirror_leaf_shift(level));
 }
 
 /* The end of the leaf that @addr is in, or @end if that comes first. */
 static unsigned long leaf_end(unsigned int level, unsigned long addr,
 			      unsigned long end)
 {
-	return min(end - 1, addr | (level_size(level) - 1)) + 1;
+	return min(end - 1, addr | (leaf_size(level) - 1)) + 1;
 }
 
-/*
- * The level on which a page is one entry that the CPU maps with the order that
- * is in @pfn, or -1: entries of a page each.
- */
-static int huge_level(const struct mm_mirror_table *table, unsigned long addr,
-		      unsigned long pfn)
+static unsigned long leaf_index(const struct mm_mirror_table *table,
+				unsigned int level, unsigned long addr)
 {
-	int level;
+	return (addr - table->base) >> mm_mirror_leaf_shift(level);
+}
 
-	if (!(pfn & HMM_PFN_VALID))
-		return -1;
-	for (level = table->levels - 1; level >= 0; level--) {
-		unsigned long first = addr & ~(level_size(level) - 1);
+/* The level for a page that the CPU maps with the order that is in @pfn. */
+static unsigned int pfn_level(const struct mm_mirror_table *table,
+			      unsigned long addr, unsigned long pfn)
+{
+	unsigned int level;
 
-		if (hmm_pfn_to_map_order(pfn) >= mm_mirror_level_order(level) &&
+	for (level = table->levels - 1; level; level--) {
+		unsigned long first = addr & ~(leaf_size(level) - 1);
+
+		if (hmm_pfn_to_map_order(pfn) >= mm_mirror_entry_order(level) &&
 		    first >= table->start &&
-		    first + (level_size(level) - 1) <= table->end - 1)
+		    first + (leaf_size(level) - 1) <= table->end - 1)
 			break;
 	}
 	return level;
@@ -78,8 +77,9 @@ static void leaf_free_rcu(struct rcu_head *rcu)
 }
 
 static struct mm_mirror_leaf *leaf_alloc(const struct mm_mirror_table *table,
-					 bool entries)
+					 unsigned int level)
 {
+	unsigned int n = level ? 1 : LEAF_ENTRIES;
 	gfp_t gfp = GFP_KERNEL_ACCOUNT;
 	struct mm_mirror_leaf *leaf;
 
@@ -87,32 +87,34 @@ static struct mm_mirror_leaf *leaf_alloc(const struct mm_mirror_table *table,
 	if (!leaf)
 		return NULL;
 	rwlock_init(&leaf->lock);
-	if (entries) {
-		leaf->entries = kcalloc(LEAF_ENTRIES, sizeof(long), gfp);
-		if (table->dma_dev)
-			leaf->dma = kcalloc(LEAF_ENTRIES, sizeof(dma_addr_t),
-					    gfp);
-	}
-	if (!entries || (leaf->entries && (leaf->dma || !table->dma_dev)))
+	leaf->entries = kcalloc(n, sizeof(*leaf->entries), gfp);
+	if (table->dma_dev)
+		leaf->dma = kcalloc(n, sizeof(*leaf->dma), gfp);
+	if (leaf->entries && (leaf->dma || !table->dma_dev))
 		return leaf;
 	leaf_free(leaf);
 	return NULL;
 }
 
 /*
- * Invariant 4: drop an entry. The page is still mapped by the CPU, whose own dirty bit says
- * nothing of what the device wrote: a page that was swapped in or lazily freed
- * can be writable and clean.
+ * Invariant 4: drop an entry. The page is still mapped by the CPU, whose own
+ * dirty bit says nothing of what the device wrote: a page that was swapped in
+ * or lazily freed can be writable and clean.
  */
-static void entry_drop(struct mm_mirror_table *table, unsigned long *entry,
-		       dma_addr_t *dma, unsigned int order)
+static void entry_drop(struct mm_mirror_table *table,
+		       struct mm_mirror_leaf *leaf, unsigned int i,
+		       unsigned int order)
 {
-	unsigned long old = *entry;
+	unsigned long old = leaf->entries[i];
 	struct folio *folio;
 
-	if (IS_ENABLED(CONFIG_MM_MIRROR_DMA) && table->dma_dev)
-		mm_mirror_dma_unmap(table, dma, order);
-	WRITE_ONCE(*entry, 0);
+	if (leaf->dma && leaf->dma[i]) {
+		dma_unmap_page(table->dma_dev, leaf->dma[i], PAGE_SIZE << order,
+			       table->dma_dir);
+		leaf->dma[i] = 0;
+	}
+	WRITE_ONCE(leaf->entries[i], 0);
+	WRITE_ONCE(leaf->present, leaf->present - 1);
 	if (!(old & (MM_MIRROR_DIRTY | MM_MIRROR_USED)))
 		return;
 	folio = page_folio(mm_mirror_entry_page(old));
@@ -127,28 +129,15 @@ static unsigned long leaf_drop(struct mm_mirror_table *table,
 			       struct mm_mirror_leaf *leaf, unsigned int level,
 			       unsigned long start, unsigned long end)
 {
-	unsigned int order = mm_mirror_level_order(level);
-	unsigned long i, last, dropped = 0;
+	unsigned int order = mm_mirror_entry_order(level), before = leaf->present;
+	unsigned int i, last = mm_mirror_entry_index(level, end - 1);
 
 	lockdep_assert_held_write(&leaf->lock);
-	if (leaf->huge) {
-		entry_drop(table, &leaf->huge, &leaf->huge_dma, order);
-		WRITE_ONCE(leaf->present, 0);
-		return BIT(order);
-	}
-	if (!leaf->present)
-		return 0;
-	i = (start >> PAGE_SHIFT) & (LEAF_ENTRIES - 1);
-	last = ((end - 1) >> PAGE_SHIFT) & (LEAF_ENTRIES - 1);
-	for (; i <= last; i++) {
-		if (!leaf->entries[i])
-			continue;
-		entry_drop(table, &leaf->entries[i],
-			   leaf->dma ? &leaf->dma[i] : NULL, 0);
-		WRITE_ONCE(leaf->present, leaf->present - 1);
-		dropped++;
-	}
-	return dropped;
+	for (i = mm_mirror_entry_index(level, start);
+	     i <= last && leaf->present; i++)
+		if (leaf->entries[i])
+			entry_drop(table, leaf, i, order);
+	return (unsigned long)(before - leaf->present) << order;
 }
 
 static unsigned long level_zap(struct mm_mirror_table *table,
@@ -160,9 +149,9 @@ static unsigned long level_zap(struct mm_mirror_table *table,
 	struct mm_mirror_leaf *leaf;
 
 	rcu_read_lock();
-	xa_for_each_range(leaves, index, leaf, level_index(table, level, start),
-			  level_index(table, level, end - 1)) {
-		unsigned long addr = table->base + index * level_size(level);
+	xa_for_each_range(leaves, index, leaf, leaf_index(table, level, start),
+			  leaf_index(table, level, end - 1)) {
+		unsigned long addr = table->base + index * leaf_size(level);
 		bool empty;
 
 		write_lock(&leaf->lock);
@@ -197,9 +186,9 @@ unsigned long mm_mirror_table_zap(struct mm_mirror_table *table,
 }
 
 /*
- * The leaf that has entries around an address, and its level; or NULL. A leaf
- * that is reserved and empty may be on the other level. The caller is under
- * RCU, or keeps zaps of the leaf away.
+ * The leaf that has entries around an address, and its level; or NULL. An empty
+ * one, which a fault has just made, may be on another level. The caller is
+ * under RCU, or keeps zaps of the leaf away.
  */
 struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 					    unsigned long addr,
@@ -209,11 +198,10 @@ struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 		struct mm_mirror_leaf *leaf;
 
 		leaf = xa_load(&table->leaves[*level],
-			       level_index(table, *level, addr));
+			       leaf_index(table, *level, addr));
 		if (leaf && READ_ONCE(leaf->present))
 			return leaf;
 	}
-	*level = 0;
 	return NULL;
 }
 
@@ -221,82 +209,30 @@ struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 void mm_mirror_table_expand(struct mm_mirror_table *table,
 			    unsigned long *start, unsigned long *end)
 {
-	struct mm_mirror_leaf *leaf;
 	unsigned int level;
 
-	leaf = mm_mirror_table_find(table, *start, &level);
-	if (leaf && READ_ONCE(leaf->huge))
-		*start &= ~(level_size(level) - 1);
-	leaf = mm_mirror_table_find(table, *end - 1, &level);
-	if (leaf && READ_ONCE(leaf->huge))
+	if (mm_mirror_table_find(table, *start, &level) && level)
+		*start &= ~(leaf_size(level) - 1);
+	if (mm_mirror_table_find(table, *end - 1, &level) && level)
 		*end = leaf_end(level, *end - 1, ULONG_MAX);
 }
 
 static int leaf_reserve(struct mm_mirror_table *table, unsigned int level,
-			unsigned long addr, bool entries)
+			unsigned long addr)
 {
-	unsigned long index = level_index(table, level, addr);
+	unsigned long index = leaf_index(table, level, addr);
 	struct xarray *leaves = &table->leaves[level];
-	struct mm_mirror_leaf *leaf, *new;
-	bool there;
+	struct mm_mirror_leaf *new, *old;
 
-	rcu_read_lock();
-	leaf = xa_load(leaves, index);
-	there = leaf && (!entries || READ_ONCE(leaf->entries));
-	rcu_read_unlock();
-	if (there)
+	if (xa_load(leaves, index))
 		return 0;
-
-	new = leaf_alloc(table, entries);
+	new = leaf_alloc(table, level);
 	if (!new)
 		return -ENOMEM;
-	leaf = xa_cmpxchg(leaves, index, NULL, new, GFP_KERNEL_ACCOUNT);
-	if (!leaf)
-		return 0;
-	if (!xa_is_err(leaf) && entries) {
-		rcu_read_lock();
-		leaf = xa_load(leaves, index);
-		if (leaf) {
-			write_lock(&leaf->lock);
-			if (!leaf->entries) {
-				swap(leaf->dma, new->dma);
-				WRITE_ONCE(leaf->entries, new->entries);
-				new->entries = NULL;
-			}
-			write_unlock(&leaf->lock);
-		}
-		rcu_read_unlock();
-	}
-	leaf_free(new);
-	return xa_is_err(leaf) ? xa_err(leaf) : 0;
-}
-
-static bool any_valid(const unsigned long *pfns, unsigned long npages)
-{
-	while (npages--)
-		if (*pfns++ & HMM_PFN_VALID)
-			return true;
-	return false;
-}
-
-/*
- * The next leaf that @pfns has something for, from *@addr on. Returns false
- * if there is none; *@next is the end of what the leaf has of the range.
- */
-static bool next_leaf(const struct mm_mirror_table *table, unsigned long start,
-		      unsigned long end, const unsigned long *pfns,
-		      unsigned long *addr, unsigned long *next, int *level)
-{
-	for (; *addr < end; *addr = *next) {
-		const unsigned long *here =
-			pfns + ((*addr - start) >> PAGE_SHIFT);
-
-		*level = huge_level(table, *addr, *here);
-		*next = leaf_end(max(*level, 0), *addr, end);
-		if (any_valid(here, (*next - *addr) >> PAGE_SHIFT))
-			return true;
-	}
-	return false;
+	old = xa_cmpxchg(leaves, index, NULL, new, GFP_KERNEL_ACCOUNT);
+	if (old)
+		leaf_free(new);
+	return xa_err(old);
 }
 
 /* Make the leaves that @pfns needs, so that publish need not allocate. */
@@ -304,13 +240,17 @@ int mm_mirror_table_reserve(struct mm_mirror_table *table, unsigned long start,
 			    unsigned long end, const unsigned long *pfns)
 {
 	unsigned long addr, next;
-	int level;
 
-	for (addr = start;
-	     next_leaf(table, start, end, pfns, &addr, &next, &level);
-	     addr = next) {
-		int ret = leaf_reserve(table, max(level, 0), addr, level < 0);
+	for (addr = start; addr < end; addr = next) {
+		unsigned long pfn = pfns[(addr - start) >> PAGE_SHIFT];
+		unsigned int level = pfn_level(table, addr, pfn);
+		int ret;
 
+		next = addr + PAGE_SIZE;
+		if (!(pfn & HMM_PFN_VALID))
+			continue;
+		next = leaf_end(level, addr, end);
+		ret = leaf_reserve(table, level, addr);
 		if (ret)
 			return ret;
 		cond_resched();
@@ -320,12 +260,11 @@ int mm_mirror_table_reserve(struct mm_mirror_table *table, unsigned long start,
 
 /* Returns the pages that are new, or newly writable. */
 static unsigned long entry_publish(struct mm_mirror_table *table,
-				   struct mm_mirror_leaf *leaf,
-				   unsigned long *entry, dma_addr_t *dma,
-				   unsigned long pfn, unsigned long implied,
-				   unsigned int order)
+				   struct mm_mirror_leaf *leaf, unsigned int i,
+				   unsigned int order, unsigned long pfn,
+				   unsigned long implied)
 {
-	unsigned long new, old = *entry;
+	unsigned long new, old = leaf->entries[i];
 
 	new = (pfn & ~HMM_PFN_FLAGS & ~(BIT(order) - 1)) << MM_MIRROR_PFN_SHIFT;
 	new |= MM_MIRROR_VALID;
@@ -334,40 +273,29 @@ static unsigned long entry_publish(struct mm_mirror_table *table,
 
 	/* A page is replaced only after an invalidation. */
 	if (WARN_ON_ONCE(old && (old ^ new) >> MM_MIRROR_PFN_SHIFT)) {
-		entry_drop(table, entry, dma, order);
-		WRITE_ONCE(leaf->present, leaf->present - 1);
+		entry_drop(table, leaf, i, order);
 		old = 0;
 	}
 	/* Invariant 6: bits are only added, dirtiness must not be lost. */
-	WRITE_ONCE(*entry, old | new);
+	WRITE_ONCE(leaf->entries[i], old | new);
 	WRITE_ONCE(leaf->present, leaf->present + !old);
 	return new & ~old & (MM_MIRROR_VALID | MM_MIRROR_WRITE) ? BIT(order) : 0;
 }
 
 static unsigned long leaf_publish(struct mm_mirror_table *table,
-				  struct mm_mirror_leaf *leaf, int level,
-				  unsigned long start, unsigned long end,
-				  const unsigned long *pfns,
+				  struct mm_mirror_leaf *leaf,
+				  unsigned int level, unsigned long start,
+				  unsigned long end, const unsigned long *pfns,
 				  unsigned long implied)
 {
-	unsigned long i, changed = 0;
+	unsigned int i, order = mm_mirror_entry_order(level);
+	unsigned int last = mm_mirror_entry_index(level, end - 1);
+	unsigned long changed = 0;
 
-	/* The CPU maps it in another way now, and invalidated the old one. */
-	if (WARN_ON_ONCE(level < 0 ? leaf->huge : leaf->present && !leaf->huge))
-		leaf_drop(table, leaf, max(level, 0),
-			  start & ~(level_size(0) - 1),
-			  leaf_end(0, start, ULONG_MAX));
-	if (level >= 0)
-		return entry_publish(table, leaf, &leaf->huge, &leaf->huge_dma,
-				     *pfns, implied,
-				     mm_mirror_level_order(level));
-
-	i = (start >> PAGE_SHIFT) & (LEAF_ENTRIES - 1);
-	for (; start < end; start += PAGE_SIZE, pfns++, i++)
+	for (i = mm_mirror_entry_index(level, start); i <= last; i++, pfns++)
 		if (*pfns & HMM_PFN_VALID)
-			changed += entry_publish(table, leaf, &leaf->entries[i],
-						 leaf->dma ? &leaf->dma[i] : NULL,
-						 *pfns, implied, 0);
+			changed += entry_publish(table, leaf, i, order, *pfns,
+						 implied);
 	return changed;
 }
 
@@ -382,27 +310,72 @@ bool mm_mirror_table_publish(struct mm_mirror_table *table,
 			     unsigned long *changed)
 {
 	unsigned long addr, next;
-	int level;
 
-	for (addr = start;
-	     next_leaf(table, start, end, pfns, &addr, &next, &level);
-	     addr = next) {
+	for (addr = start; addr < end; addr = next) {
+		const unsigned long *pfn = pfns + ((addr - start) >> PAGE_SHIFT);
+		unsigned int level = pfn_level(table, addr, *pfn);
 		struct mm_mirror_leaf *leaf;
 
-		leaf = xa_load(&table->leaves[max(level, 0)],
-			       level_index(table, max(level, 0), addr));
-		if (!leaf || (level < 0 && !READ_ONCE(leaf->entries)))
+		next = addr + PAGE_SIZE;
+		if (!(*pfn & HMM_PFN_VALID))
+			continue;
+		next = leaf_end(level, addr, end);
+		leaf = xa_load(&table->leaves[level],
+			       leaf_index(table, level, addr));
+		if (!leaf)
 			return false;
-		/* What the other level still has there is out of date. */
-		if (table->levels > 1)
-			level_zap(table, level < 1, addr, next, false);
 		write_lock(&leaf->lock);
-		*changed += leaf_publish(table, leaf, level, addr, next,
-					 pfns + ((addr - start) >> PAGE_SHIFT),
+		*changed += leaf_publish(table, leaf, level, addr, next, pfn,
 					 implied);
 		write_unlock(&leaf->lock);
 	}
 	return true;
+}
+
+/*
+ * Map the entries of a range for DMA that have no address yet, a huge one whole.
+ * The driver's lock is held; what a mapping allocates is allocated atomically.
+ * Returns 0, or -EFAULT with a part of them mapped.
+ */
+int mm_mirror_dma_map(struct mm_mirror_table *table, unsigned long start,
+		      unsigned long end)
+{
+	unsigned long addr, next;
+
+	for (addr = start; addr < end; addr = next) {
+		struct mm_mirror_leaf *leaf;
+		unsigned int level, i;
+		unsigned long entry;
+		dma_addr_t dma;
+		size_t size;
+
+		next = (addr | (MM_MIRROR_LEAF_SIZE - 1)) + 1;
+		leaf = mm_mirror_table_find(table, addr, &level);
+		if (!leaf)
+			continue;
+		size = PAGE_SIZE << mm_mirror_entry_order(level);
+		next = (addr | (size - 1)) + 1;
+		i = mm_mirror_entry_index(level, addr);
+		entry = READ_ONCE(leaf->entries[i]);
+		if (!entry || leaf->dma[i])
+			continue;
+		dma = dma_map_page(table->dma_dev, mm_mirror_entry_page(entry),
+				   0, size, table->dma_dir);
+		if (dma_mapping_error(table->dma_dev, dma))
+			return -EFAULT;
+		leaf->dma[i] = dma;
+	}
+	return 0;
+}
+
+/*
+ * The CPU and the device look at a page at the same time, and nobody calls
+ * dma_sync_*(). So its DMA address has to be its own: is it, for every page?
+ */
+bool mm_mirror_dma_capable(struct device *dev)
+{
+	return dev->dma_mask && !dma_addressing_limited(dev) &&
+	       !is_swiotlb_force_bounce(dev) && dev_is_dma_coherent(dev);
 }
 
 void mm_mirror_table_init(struct mm_mirror_table *table, unsigned long start,
@@ -413,10 +386,8 @@ void mm_mirror_table_init(struct mm_mirror_table *table, unsigned long start,
 
 	table->start = start;
 	table->end = end;
-	table->base = start & ~(level_size(1) - 1);
-	table->levels = 1;
-	if (config->seg_size - 1 >= level_size(1) - 1)
-		table->levels = MM_MIRROR_LEVELS;
+	table->base = start & PUD_MASK;
+	table->levels = config->seg_size - 1 >= PUD_SIZE - 1 ? 3 : 2;
 	table->dma_dev = config->dma_dev;
 	table->dma_dir = config->dma_dir;
 	for (level = 0; level < ARRAY_SIZE(table->leaves); level++)

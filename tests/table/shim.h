@@ -213,6 +213,8 @@ struct kmem_cache;
 #define PAGE_SIZE		BIT(PAGE_SHIFT)
 #define PMD_SHIFT		(PAGE_SHIFT + PMD_ORDER)
 #define PUD_SHIFT		(PAGE_SHIFT + PUD_ORDER)
+#define PUD_SIZE		BIT(PUD_SHIFT)
+#define PUD_MASK		(~(PUD_SIZE - 1))
 
 struct page {
 	unsigned int dirtied, accessed;		/* how often it was marked */

@@ -6,7 +6,7 @@
 #include "mm_mirror_table.h"
 #include <linux/hmm.h>
 
-#define LEVEL_PAGES(level)	BIT(mm_mirror_level_order(level))
+#define LEVEL_PAGES(level)	BIT(mm_mirror_entry_order(level))
 
 extern unsigned int test_failures;
 
@@ -27,15 +27,6 @@ static inline unsigned long random_below(u64 *state, unsigned long n)
 	*state ^= *state << 25;
 	*state ^= *state >> 27;
 	return (*state * 0x2545f4914f6cdd1dUL >> 32) % n;
-}
-
-static inline dma_addr_t dma_of(struct mm_mirror_table *table, unsigned long addr)
-{
-	unsigned int order;
-	dma_addr_t dma;
-
-	mm_mirror_table_entry(table, addr, &order, &dma);
-	return dma;
 }
 
 /* The end of a table of which all was zapped: nothing is left. */
@@ -65,11 +56,10 @@ static inline unsigned long mirror_access(struct mm_mirror_table *table, unsigne
 	leaf = mm_mirror_table_find(table, addr, &level);
 	if (leaf) {
 		read_lock(&leaf->lock);
-		entry = mm_mirror_leaf_entry(leaf, addr);
+		entry = &leaf->entries[mm_mirror_entry_index(level, addr)];
 		if (READ_ONCE(*entry) & need) {
 			pfn = READ_ONCE(*entry) >> MM_MIRROR_PFN_SHIFT;
-			if (READ_ONCE(leaf->huge))
-				pfn += mm_mirror_huge_offset(addr, level);
+			pfn += mm_mirror_entry_offset(level, addr);
 			/* Plain, so that ThreadSanitizer sees who changes it meanwhile. */
 			data = pfn_to_page(pfn)->data;
 			if (write)

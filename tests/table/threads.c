@@ -173,20 +173,16 @@ static unsigned long read_begin(struct seg *seg)
 /* What a driver does after mm_mirror_fault_and_lock(): all that it may use goes to its device. */
 static void device_update(unsigned long from, unsigned long to)
 {
-	struct mm_mirror_leaf *leaf;
 	unsigned long page, entry;
-	unsigned int level;
+	unsigned int order;
+	dma_addr_t dma;
 
 	check(!mm_mirror_dma_map(table, address(from), address(to)));
 	pthread_mutex_lock(&device_lock);
 	for (page = from; page < to; page++) {
-		/* As mm_mirror_entry(). */
-		leaf = mm_mirror_table_find(table, address(page), &level);
-		entry = leaf ? READ_ONCE(*mm_mirror_leaf_entry(leaf, address(page))) : 0;
-		if (leaf && READ_ONCE(leaf->huge))
-			entry += mm_mirror_huge_offset(address(page), level) << MM_MIRROR_PFN_SHIFT;
+		entry = mm_mirror_table_entry(table, address(page), &order, &dma);
 		device_table[page] = entry;
-		check(dma_of(table, address(page)) ==
+		check(dma ==
 		      (entry ? SHIM_DMA | entry >> MM_MIRROR_PFN_SHIFT << PAGE_SHIFT : 0));
 	}
 	pthread_mutex_unlock(&device_lock);

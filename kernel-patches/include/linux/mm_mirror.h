@@ -33,8 +33,8 @@ struct mm_mirror;
 #define MM_MIRROR_LEAF_SIZE	BIT(MM_MIRROR_LEAF_SHIFT)
 /* As the segment size of a mirror: one segment for the whole range. */
 #define MM_MIRROR_ONE_SEGMENT	0UL
-/* Sizes of huge page that are one entry: PMD_SIZE and PUD_SIZE. */
-#define MM_MIRROR_LEVELS	2
+/* Entries of a page, of PMD_SIZE and of PUD_SIZE */
+#define MM_MIRROR_LEVELS	3
 
 /**
  * enum mm_mirror_fault_kind - what a fault asks the CPU's page table for
@@ -73,11 +73,11 @@ struct mm_mirror_ops {
  * @ops: the driver's callbacks, or NULL for a device that only uses
  *	mm_mirror_read() and mm_mirror_write()
  * @lock: the driver's lock, under which it updates its device's page table;
- *	or NULL. Goes together with @ops
+ *	or NULL. Goes together with @ops and MM_MIRROR_ONE_SEGMENT
  * @owner: of the driver's device private pages: they are mirrored as they are,
  *	and the invalidations of a migration or an exclusive access that the
- *	driver began itself, with this owner, drop no entries. Goes together
- *	with @lock. Or NULL
+ *	driver began itself, with this owner, drop no entries; the driver does,
+ *	with mm_mirror_drop(). Goes together with @lock. Or NULL
  * @dma_dev: entries get DMA addresses for this device; or NULL
  * @dma_dir: the direction of these
  */
