@@ -377,6 +377,7 @@ bool mm_mirror_dma_capable(struct device *dev)
 	return dev->dma_mask && !dma_addressing_limited(dev) &&
 	       !is_swiotlb_force_bounce(dev) && dev_is_dma_coherent(dev);
 }
+EXPORT_SYMBOL_GPL(mm_mirror_dma_capable);
 
 void mm_mirror_table_init(struct mm_mirror_table *table, unsigned long start,
 			  unsigned long end,

@@ -64,7 +64,6 @@ void mm_mirror_table_expand(struct mm_mirror_table *table,
 struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 					    unsigned long addr,
 					    unsigned int *level);
-bool mm_mirror_dma_capable(struct device *dev);
 int mm_mirror_dma_map(struct mm_mirror_table *table, unsigned long start,
 		      unsigned long end);
 

@@ -134,6 +134,19 @@ struct mm_mirror {
 };
 
 /**
+ * mm_mirror_dma_capable - can this device have a mirror with DMA addresses?
+ * @dev: what does the DMA
+ *
+ * For a driver that makes its mirrors later, and has to refuse before.
+ * mm_mirror_init() asks it by itself.
+ *
+ * Context: Any.
+ * Return: false if there is memory that the device cannot reach by itself, or
+ * that it and the CPU do not see alike.
+ */
+bool mm_mirror_dma_capable(struct device *dev);
+
+/**
  * mm_mirror_init - begin to mirror a range
  * @mirror: zeroed memory, the driver's
  * @mm: the mm; the caller holds a reference to its users
