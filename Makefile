@@ -8,14 +8,15 @@ STAGES := $(BUILD)/results/stages
 SELECT := $(and $(KERNEL),--kernel '$(KERNEL)') $(and $(LIST),--list) $(patsubst %,'%',$(T))
 RUN = tests/run --stages $(STAGES) $(SELECT)
 # A list needs nothing built, and a kernel from elsewhere none of ours.
-KERNELS := $(if $(KERNEL),$(filter stock tree debug,$(KERNEL)),kernel)
+KERNELS := $(if $(KERNEL),$(filter stock tree debug kcsan,$(KERNEL)),kernel)
 JOB_OPTION = $(and $(JOBS),$1 $(JOBS))
 PREPARE := $(if $(LIST),,$(KERNELS) userspace rdma-core)
 DEBUG := $(if $(LIST)$(KERNEL),,debug)
+KCSAN := $(if $(LIST)$(KERNEL),,kcsan)
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|debug|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD= JOBS='
+	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|debug|kcsan|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD= JOBS='
 
 deps: ## install the Debian packages that are missing
 	@rm -f $(STAGES)
@@ -28,6 +29,8 @@ tree: deps ## build the patched kernel only
 	@$(STAGE) tree 1200 kernel-patches/build $(if $(DIRTY),--dirty,--tree) $(call JOB_OPTION,--jobs)
 debug: deps ## build the patched kernel with KASAN, lockdep and the like
 	@$(STAGE) debug 1500 kernel-patches/build --debug $(call JOB_OPTION,--jobs)
+kcsan: deps ## build the patched kernel with KCSAN, which reports data races
+	@$(STAGE) kcsan 1500 kernel-patches/build --kcsan $(call JOB_OPTION,--jobs)
 userspace: deps ## build our programs
 	@$(STAGE) userspace 60 $(MAKE) --no-print-directory -C userspace
 rdma-core: deps ## build rdma-core 56.1, in place
@@ -38,7 +41,7 @@ smoke: $(PREPARE) ## the quick tests, under 5 minutes once built
 	@$(RUN) --stage smoke
 check: $(PREPARE) $(DEBUG) ## all tests for a landing, under an hour from nothing
 	@$(RUN) --stage check
-check-long: $(PREPARE) $(DEBUG) ## what does not fit into check as well
+check-long: $(PREPARE) $(DEBUG) $(KCSAN) ## what does not fit into check as well: hours
 	@$(RUN) --stage long
 perf: tree userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
 	@perf/run $(and $(QUICK),--quick)
@@ -52,4 +55,4 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 .NOTPARALLEL:
-.PHONY: help deps kernel stock tree debug userspace rdma-core demo smoke check check-long perf compare series refresh clean
+.PHONY: help deps kernel stock tree debug kcsan userspace rdma-core demo smoke check check-long perf compare series refresh clean

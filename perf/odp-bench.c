@@ -416,11 +416,10 @@ static void usage(FILE *out)
 
 static unsigned long number(const char *option, const char *text, unsigned long max)
 {
-	char *end;
-	unsigned long value = strtoul(text, &end, 10);
+	uint64_t value;
 
-	if (*end || !value || value > max) {
-		fprintf(stderr, "odp-bench: --%s %s: a number from 1 to %lu\n", option, text, max);
+	if (odp_parse_number(text, 1, max, &value)) {
+		fprintf(stderr, "odp-bench: --%s: %s\n", option, odp_error());
 		exit(2);
 	}
 	return value;

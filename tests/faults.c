@@ -13,7 +13,6 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
@@ -26,7 +25,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-#include "odp.h"
+#include "suite.h"
 
 #ifndef __NR_memfd_secret
 #define __NR_memfd_secret	447
@@ -416,71 +415,70 @@ static const struct test {
 	{ "tracepoints", tracepoints },
 };
 
-static int run_test(struct ctx *ctx, const struct test *test, int number)
+static const char *name_test(size_t i)
 {
-	int ret = ctx->pair.local.qp ? 0 : odp_connect(&ctx->pair, &ctx->dev, NULL);
+	return i < ARRAY_SIZE(tests) ? tests[i].name : NULL;
+}
 
-	if (!ret)
-		ret = test->run(ctx);
-	if (ret == -ENODEV) {
-		printf("ok %d %s # SKIP %s\n", number, test->name, odp_error());
-		return 0;
-	}
-	if (ret) {
-		printf("# %s\n", odp_error());
-		odp_disconnect(&ctx->pair);
-	}
-	printf("%sok %d %s\n", ret ? "not " : "", number, test->name);
-	fflush(stdout);
-	return ret;
+static int open_ctx(void *arg, const char *device)
+{
+	struct ctx *ctx = arg;
+	int ret;
+
+	ret = odp_open(&ctx->dev, device);
+	if (ret)
+		return ret;
+	ctx->peer = aligned_alloc(PAGE, LENGTH);
+	if (!ctx->peer)
+		return odp_fail(ENOMEM, "out of memory");
+	return odp_reg(&ctx->peer_mr, &ctx->dev, ctx->peer, LENGTH, ODP_ACCESS);
+}
+
+static void close_ctx(void *arg)
+{
+	struct ctx *ctx = arg;
+
+	odp_disconnect(&ctx->pair);
+	odp_dereg(&ctx->peer_mr);
+	free(ctx->peer);
+	odp_close(&ctx->dev);
+}
+
+/* Nothing is random here. */
+static int run_test(void *arg, size_t i, __attribute__((unused)) uint64_t seed)
+{
+	struct ctx *ctx = arg;
+	int ret = 0;
+
+	if (!odp_supported(&ctx->dev))
+		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
+	if (!ctx->pair.local.qp)
+		ret = odp_connect(&ctx->pair, &ctx->dev, NULL);
+	return ret ?: tests[i].run(ctx);
+}
+
+static int recover(void *arg)
+{
+	struct ctx *ctx = arg;
+
+	odp_disconnect(&ctx->pair);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "device", required_argument, NULL, 'd' },
-		{ "only", required_argument, NULL, 'o' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
+	struct ctx ctx = {};
+	const struct suite suite = {
+		.program = "test-faults",
+		.about = "Faults that are not plain, on on-demand-paged memory.",
+		.ctx = &ctx,
+		.dev = &ctx.dev,
+		.name = name_test,
+		.open = open_ctx,
+		.close = close_ctx,
+		.run = run_test,
+		.recover = recover,
 	};
-	const char *device = NULL, *only = "";
-	int opt, number = 0, planned = 0, failed = 0;
-	struct ctx ctx = { 0 };
-	size_t i;
 
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		if (opt == 'd') {
-			device = optarg;
-		} else if (opt == 'o') {
-			only = optarg;
-		} else {
-			fprintf(opt == 'h' ? stdout : stderr,
-				"usage: test-faults [--device NAME] [--only TEXT]\n"
-				"Faults that are not plain, on on-demand-paged memory; prints TAP.\n");
-			return opt == 'h' ? 0 : 2;
-		}
-	}
-	if (odp_open(&ctx.dev, device))
-		goto fail;
-	if (!odp_supported(&ctx.dev)) {
-		printf("TAP version 13\n1..0 # SKIP the kernel has no ODP for %s\n", ctx.dev.name);
-		return 0;
-	}
-	ctx.peer = aligned_alloc(PAGE, LENGTH);
-	if (!ctx.peer || odp_reg(&ctx.peer_mr, &ctx.dev, ctx.peer, LENGTH, ODP_ACCESS))
-		goto fail;
-	for (i = 0; i < ARRAY_SIZE(tests); i++)
-		planned += !!strstr(tests[i].name, only);
-	printf("TAP version 13\n1..%d\n", planned);
-	for (i = 0; i < ARRAY_SIZE(tests); i++)
-		if (strstr(tests[i].name, only))
-			failed += run_test(&ctx, &tests[i], ++number) != 0;
-	odp_disconnect(&ctx.pair);
-	odp_dereg(&ctx.peer_mr);
-	free(ctx.peer);
-	odp_close(&ctx.dev);
-	return !!failed;
-fail:
-	fprintf(stderr, "test-faults: %s\n", odp_error());
-	return 1;
+	return suite_main(&suite, argc, argv);
 }

@@ -14,11 +14,10 @@
  * cgroup of its own. Waiting is only ever for something that must come to pass.
  */
 #define _GNU_SOURCE
-#include "odp.h"
+#include "suite.h"
 
 #include <errno.h>
 #include <fcntl.h>
-#include <getopt.h>
 #include <linux/magic.h>
 #include <pthread.h>
 #include <stdarg.h>
@@ -1413,136 +1412,58 @@ static const struct test tests[] = {
 
 /* --- running them ---------------------------------------------------------------- */
 
-/* The same series for a subtest alone as in the whole run. */
-static uint64_t test_seed(uint64_t seed, const char *name)
+static const char *name_test(size_t i)
 {
-	while (*name)
-		seed = odp_random(&seed) ^ (uint8_t)*name++;
-	return seed;
+	return i < ARRAY_SIZE(tests) ? tests[i].name : NULL;
 }
 
-/* Returns 0, or the error; the TAP line is printed. */
-static int run_test(struct ctx *ctx, const struct test *test, int number, uint64_t seed)
+static int open_first(void *arg, const char *device)
 {
-	int ret;
+	struct ctx *ctx = arg;
 
-	if (!ctx->odp) {
-		printf("ok %d %s # SKIP the kernel has no ODP for %s\n", number, test->name,
-		       ctx->dev.name);
-		return 0;
-	}
-	ctx->rng = test_seed(seed, test->name);
-	ret = test->child ? run_child(ctx, test) : test->run(ctx, test);
-	if (!ret) {
-		printf("ok %d %s\n", number, test->name);
-	} else if (ret == -ENODEV) {
-		printf("ok %d %s # SKIP %s\n", number, test->name, odp_error());
-		ret = 0;
-	} else {
-		printf("not ok %d %s\n# %s\n# replay: test-memory --seed %lu --only %s\n", number,
-		       test->name, odp_error(), seed, test->name);
-		link_close(&ctx->link);
-		if (link_open(&ctx->link, &ctx->dev))
-			return -ETIMEDOUT;
-	}
-	fflush(stdout);
-	return ret;
+	ctx->device = device;
+	return ctx_open(ctx);
 }
 
-static int run_all(struct ctx *ctx, uint64_t seed, const char *only)
+static void close_last(void *arg)
 {
-	int number = 0, planned = 0, failed = 0, ret;
-	size_t i;
-
-	for (i = 0; i < ARRAY_SIZE(tests); i++)
-		planned += !only || strstr(tests[i].name, only);
-	printf("TAP version 13\n1..%d\n# seed %lu, device %s\n", planned, seed, ctx->dev.name);
-	for (i = 0; i < ARRAY_SIZE(tests); i++) {
-		if (only && !strstr(tests[i].name, only))
-			continue;
-		ret = run_test(ctx, &tests[i], ++number, seed);
-		failed += ret != 0;
-		if (ret == -ETIMEDOUT) {
-			printf("Bail out! the device completes nothing\n");
-			break;
-		}
-	}
-	return failed;
+	ctx_close(arg);
 }
 
-static void usage(FILE *out)
+static int run_test(void *arg, size_t i, uint64_t seed)
 {
-	fprintf(out,
-		"usage: test-memory [options]\n"
-		"What a device wrote survives reclaim, swap and sync, and is charged to its process;\n"
-		"prints TAP. Wants root, swap, /mnt/ext4, /mnt/pmem and cgroup2: see tests/vm/run.\n"
-		"\n"
-		"  --device NAME     RDMA device (default: the first soft-RoCE device)\n"
-		"  --seed N          repeat the run that printed this seed\n"
-		"  --only TEXT       only subtests whose name contains TEXT\n"
-		"  --list            print the subtests' names\n"
-		"  --help            this text\n");
+	const struct test *test = &tests[i];
+	struct ctx *ctx = arg;
+
+	if (!ctx->odp)
+		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
+	ctx->rng = seed;
+	return test->child ? run_child(ctx, test) : test->run(ctx, test);
 }
 
-static bool parse_number(const char *text, uint64_t *value)
+static int recover(void *arg)
 {
-	char *end;
+	struct ctx *ctx = arg;
 
-	errno = 0;
-	*value = strtoull(text, &end, 0);
-	return *text && !*end && !errno;
+	link_close(&ctx->link);
+	return link_open(&ctx->link, &ctx->dev);
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "device", required_argument, NULL, 'd' },
-		{ "seed", required_argument, NULL, 's' },
-		{ "only", required_argument, NULL, 'o' },
-		{ "list", no_argument, NULL, 'l' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
-	};
-	uint64_t seed = (odp_now() ^ (uint64_t)time(NULL) << 20) % 1000000000;
-	const char *only = NULL;
 	struct ctx ctx = {};
-	int opt, failed;
-	size_t i;
+	const struct suite suite = {
+		.program = "test-memory",
+		.about = "What a device wrote survives reclaim, swap and sync, and is charged to its\n"
+			 "process. Wants root, swap, /mnt/ext4, /mnt/pmem and cgroup2: see tests/vm/run.",
+		.ctx = &ctx,
+		.dev = &ctx.dev,
+		.name = name_test,
+		.open = open_first,
+		.close = close_last,
+		.run = run_test,
+		.recover = recover,
+	};
 
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (opt) {
-		case 'd':
-			ctx.device = optarg;
-			break;
-		case 's':
-			if (parse_number(optarg, &seed))
-				break;
-			fprintf(stderr, "test-memory: %s: not a number in range\n", optarg);
-			return 2;
-		case 'o':
-			only = optarg;
-			break;
-		case 'l':
-			for (i = 0; i < ARRAY_SIZE(tests); i++)
-				puts(tests[i].name);
-			return 0;
-		case 'h':
-			usage(stdout);
-			return 0;
-		default:
-			usage(stderr);
-			return 2;
-		}
-	}
-	if (optind < argc) {
-		usage(stderr);
-		return 2;
-	}
-	if (ctx_open(&ctx)) {
-		fprintf(stderr, "test-memory: %s\n", odp_error());
-		return 1;
-	}
-	failed = run_all(&ctx, seed, only);
-	ctx_close(&ctx);
-	return !!failed;
+	return suite_main(&suite, argc, argv);
 }

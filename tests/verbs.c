@@ -27,10 +27,9 @@
  * All randomness comes from --seed and the subtest's name.
  */
 #define _GNU_SOURCE
-#include "odp.h"
+#include "suite.h"
 
 #include <errno.h>
-#include <getopt.h>
 #include <sched.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -38,7 +37,6 @@
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/wait.h>
-#include <time.h>
 #include <unistd.h>
 
 #ifndef MADV_COLLAPSE
@@ -51,7 +49,6 @@
 #define SMALL_ARENA	(4 * ODP_MIB)
 #define MAX_PIECES	12
 #define GUARD		(2 * PAGE)
-#define MAX_TIMEOUTS	2
 
 static const int mtus[] = { 256, 512, 1024, 2048, 4096 };
 
@@ -72,7 +69,7 @@ struct ctx {
 	struct odp_pair pairs[ARRAY_SIZE(mtus)];
 	uint8_t *bounce;	/* a message's bytes, for the models */
 	uint64_t rng;
-	unsigned int iterations;
+	uint64_t iterations;
 	bool odp;
 };
 
@@ -1614,161 +1611,69 @@ static void add_rest(void)
 
 /* --- running them -------------------------------------------------------------------------- */
 
-/* The same series for a subtest alone as in the whole run. */
-static uint64_t test_seed(uint64_t seed, const char *name)
+static const char *name_test(size_t i)
 {
-	while (*name)
-		seed = odp_random(&seed) ^ (uint8_t)*name++;
-	return seed;
+	return i < (size_t)test_count ? tests[i].name : NULL;
 }
 
-/* Returns 0, or the error; the TAP line is printed. */
-static int run_test(struct ctx *ctx, const struct test *test, int number, uint64_t seed)
+static int open_ctx(void *arg, const char *device)
 {
-	int ret;
+	struct ctx *ctx = arg;
 
-	if (test->needs_odp && !ctx->odp) {
-		printf("ok %d %s # SKIP the kernel has no ODP for %s\n", number, test->name,
-		       ctx->dev.name);
-		return 0;
-	}
-	ctx->rng = test_seed(seed, test->name);
-	ret = test->run(ctx, test);
-	if (!ret) {
-		printf("ok %d %s\n", number, test->name);
-	} else if (ret == -ENODEV) {
-		printf("ok %d %s # SKIP %s\n", number, test->name, odp_error());
-		ret = 0;
-	} else {
-		printf("not ok %d %s\n", number, test->name);
-		printf("# %s\n# replay: test-verbs --seed %lu --iterations %u --only %s\n",
-		       odp_error(), seed, ctx->iterations, test->name);
-		drop_pairs(ctx);
-	}
-	fflush(stdout);
-	return ret;
+	ctx->bounce = malloc(MAX_MESSAGE);
+	if (!ctx->bounce)
+		return odp_fail(ENOMEM, "out of memory");
+	if (odp_open(&ctx->dev, device))
+		return -ENODEV;
+	ctx->odp = odp_supported(&ctx->dev);
+	return 0;
 }
 
-static int run_all(struct ctx *ctx, uint64_t seed, const char *only)
+static void close_ctx(void *arg)
 {
-	int i, ret, number = 0, planned = 0, failed = 0, timeouts = 0;
+	struct ctx *ctx = arg;
 
-	for (i = 0; i < test_count; i++)
-		planned += !only || strstr(tests[i].name, only);
-	printf("TAP version 13\n1..%d\n# seed %lu, %u messages a subtest, device %s\n", planned,
-	       seed, ctx->iterations, ctx->dev.name);
-	for (i = 0; i < test_count; i++) {
-		if (only && !strstr(tests[i].name, only))
-			continue;
-		ret = run_test(ctx, &tests[i], ++number, seed);
-		failed += ret != 0;
-		timeouts += ret == -ETIMEDOUT;
-		if (timeouts >= MAX_TIMEOUTS) {
-			printf("Bail out! the device completes nothing\n");
-			break;
-		}
-	}
-	return failed;
+	drop_pairs(ctx);
+	odp_close(&ctx->dev);
+	free(ctx->bounce);
 }
 
-static void usage(FILE *out)
+static int run_test(void *arg, size_t i, uint64_t seed)
 {
-	fprintf(out,
-		"usage: test-verbs [options]\n"
-		"Byte-exact test of RC verbs on pinned and on-demand-paged memory; prints TAP.\n"
-		"\n"
-		"  --device NAME     RDMA device (default: the first soft-RoCE device)\n"
-		"  --seed N          repeat the run that printed this seed\n"
-		"  --iterations N    messages a subtest (default 24)\n"
-		"  --only TEXT       only subtests whose name contains TEXT\n"
-		"  --list            print the subtests' names\n"
-		"  --help            this text\n");
+	struct ctx *ctx = arg;
+
+	if (tests[i].needs_odp && !ctx->odp)
+		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
+	ctx->rng = seed;
+	return tests[i].run(ctx, &tests[i]);
 }
 
-static bool parse_number(const char *text, uint64_t *value)
+/* get_pair() connects them anew. */
+static int recover(void *arg)
 {
-	char *end;
-
-	errno = 0;
-	*value = strtoull(text, &end, 0);
-	return *text && !*end && !errno;
+	drop_pairs(arg);
+	return 0;
 }
 
 int main(int argc, char **argv)
 {
-	static const struct option options[] = {
-		{ "device", required_argument, NULL, 'd' },
-		{ "seed", required_argument, NULL, 's' },
-		{ "iterations", required_argument, NULL, 'i' },
-		{ "only", required_argument, NULL, 'o' },
-		{ "list", no_argument, NULL, 'l' },
-		{ "help", no_argument, NULL, 'h' },
-		{}
+	struct ctx ctx = { .iterations = 24 };
+	struct suite suite = {
+		.program = "test-verbs",
+		.about = "Byte-exact test of verbs on pinned and on-demand-paged memory.",
+		.ctx = &ctx,
+		.dev = &ctx.dev,
+		.iterations = &ctx.iterations,
+		.name = name_test,
+		.open = open_ctx,
+		.close = close_ctx,
+		.run = run_test,
+		.recover = recover,
 	};
-	uint64_t seed = odp_now() ^ (uint64_t)time(NULL) << 20, iterations = 24;
-	const char *device = NULL, *only = NULL;
-	struct ctx ctx = {};
-	bool list = false;
-	int opt, i, failed;
-
-	seed %= 1000000000;
-	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
-		switch (opt) {
-		case 'd':
-			device = optarg;
-			break;
-		case 's':
-			if (!parse_number(optarg, &seed))
-				goto bad_number;
-			break;
-		case 'i':
-			if (!parse_number(optarg, &iterations) || !iterations ||
-			    iterations > UINT32_MAX)
-				goto bad_number;
-			break;
-		case 'o':
-			only = optarg;
-			break;
-		case 'l':
-			list = true;
-			break;
-		case 'h':
-			usage(stdout);
-			return 0;
-		default:
-			usage(stderr);
-			return 2;
-		}
-	}
-	if (optind < argc) {
-		usage(stderr);
-		return 2;
-	}
 
 	add_rest();
 	add_transports();
 	add_random();
 	add_events();
-	if (list) {
-		for (i = 0; i < test_count; i++)
-			puts(tests[i].name);
-		return 0;
-	}
-
-	ctx.iterations = iterations;
-	ctx.bounce = malloc(MAX_MESSAGE);
-	if (!ctx.bounce || odp_open(&ctx.dev, device)) {
-		fprintf(stderr, "test-verbs: %s\n", ctx.bounce ? odp_error() : "out of memory");
-		return 1;
-	}
-	ctx.odp = odp_supported(&ctx.dev);
-	failed = run_all(&ctx, seed, only);
-	drop_pairs(&ctx);
-	odp_close(&ctx.dev);
-	free(ctx.bounce);
-	return !!failed;
-
-bad_number:
-	fprintf(stderr, "test-verbs: %s: not a number in range\n", optarg);
-	return 2;
+	return suite_main(&suite, argc, argv);
 }

@@ -329,7 +329,7 @@ int main(int argc, char **argv)
 	enum odp_mem_kind *kinds;
 	const char *device = NULL;
 	int opt, count, failed;
-	char *end;
+	uint64_t mib;
 
 	while ((opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (opt) {
@@ -337,12 +337,11 @@ int main(int argc, char **argv)
 			device = optarg;
 			break;
 		case 's':
-			demo.size = strtoul(optarg, &end, 10) * ODP_MIB;
-			if (*end || demo.size < MIN_SIZE || demo.size > 4096 * ODP_MIB) {
-				fprintf(stderr, "odp-demo: --size %s: a number of MiB from 4 to 4096\n",
-					optarg);
+			if (odp_parse_number(optarg, MIN_SIZE / ODP_MIB, 4096, &mib)) {
+				fprintf(stderr, "odp-demo: --size in MiB: %s\n", odp_error());
 				return 2;
 			}
+			demo.size = mib * ODP_MIB;
 			break;
 		case 'h':
 			usage(stdout);

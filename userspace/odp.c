@@ -45,6 +45,22 @@ static int fail_errno(const char *what)
 	return odp_fail(err, "%s: %s", what, strerror(err));
 }
 
+int odp_parse_number(const char *text, uint64_t low, uint64_t high,
+		     uint64_t *value)
+{
+	unsigned long long number;
+	char *end;
+
+	errno = 0;
+	number = strtoull(text, &end, 0);
+	if (*text < '0' || *text > '9' || *end || errno || number < low ||
+	    number > high)
+		return odp_fail(EINVAL, "%s is not a number from %lu to %lu",
+				text, low, high);
+	*value = number;
+	return 0;
+}
+
 uint64_t odp_now(void)
 {
 	struct timespec ts;

@@ -38,6 +38,10 @@ const char *odp_error(void);
 int odp_fail(int err, const char *fmt, ...)
 	__attribute__((format(printf, 2, 3)));
 
+/* A number from @low to @high, as strtoull() reads it, and nothing behind it. */
+int odp_parse_number(const char *text, uint64_t low, uint64_t high,
+		     uint64_t *value);
+
 /* CLOCK_MONOTONIC, in ns. */
 uint64_t odp_now(void);
 

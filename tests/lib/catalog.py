@@ -16,6 +16,11 @@ STAGES = ('smoke', 'check', 'long')
 # after: on the host, when all others have run
 PLACES = ('host', 'guest', 'after')
 
+# The kernels that kernel-patches/build makes; what runs in the last two is slower.
+BUILT = ('stock', 'tree', 'debug', 'kcsan')
+CHECKING = ('debug', 'kcsan')
+CHECKING_SLACK = 5
+
 Kernel = collections.namedtuple('Kernel', 'name path')
 
 
@@ -59,7 +64,8 @@ class Test:
 
     @property
     def limit(self):
-        return self.budget * SLACK
+        slower = 'tree' in self.kernels and self.kernel and self.kernel.name in CHECKING
+        return self.budget * SLACK * (CHECKING_SLACK if slower else 1)
 
 
 class UnknownTest(Exception):
@@ -106,8 +112,16 @@ def variants(tests, kernel, stage):
             if 'tree' in test.kernels or kernel.name in test.kernels:
                 yield test.on(kernel)
         else:
-            for name in test.kernels[:1] if stage == 'smoke' else test.kernels:
+            for name in kernels_of(test, stage):
                 yield test.on(Kernel(name, name))
+
+
+def kernels_of(test, stage):
+    if stage == 'smoke':
+        return test.kernels[:1]
+    if stage == 'long' and 'tree' in test.kernels:
+        return [*test.kernels, *(name for name in CHECKING if name not in test.kernels)]
+    return test.kernels
 
 
 def select(tests, patterns, stage):

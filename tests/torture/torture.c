@@ -496,18 +496,6 @@ static bool parse_kinds(char *list)
 	return opt.kinds || odp_fail(EINVAL, "--kinds wants a kind") == 0;
 }
 
-static bool parse_number(const char *text, uint64_t low, uint64_t high, uint64_t *value)
-{
-	char *end;
-
-	errno = 0;
-	*value = strtoull(text, &end, 0);
-	if (*text >= '0' && *text <= '9' && !*end && !errno && *value >= low && *value <= high)
-		return true;
-	odp_fail(EINVAL, "%s is not a number in range", text);
-	return false;
-}
-
 /* Returns 0 to go on, 1 to end well, -1 to end with usage, -2 with odp_error(). */
 static int parse_options(int argc, char **argv)
 {
@@ -535,17 +523,17 @@ static int parse_options(int argc, char **argv)
 	while (ok && (c = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (c) {
 		case 'd': opt.device = optarg; break;
-		case 's': ok = parse_number(optarg, 0, UINT64_MAX, &opt.seed); break;
-		case 'o': ok = parse_number(optarg, 1, any, &opt.ops); break;
-		case 'S': ok = parse_number(optarg, 1, 10000000, &opt.seconds); break;
-		case 'r': ok = parse_number(optarg, 1, 1000, &opt.rounds); break;
-		case 't': ok = parse_number(optarg, 1, MAX_THREADS, &opt.threads); break;
-		case 'T': ok = parse_number(optarg, 0, UINT32_MAX, &opt.only); break;
+		case 's': ok = !odp_parse_number(optarg, 0, UINT64_MAX, &opt.seed); break;
+		case 'o': ok = !odp_parse_number(optarg, 1, any, &opt.ops); break;
+		case 'S': ok = !odp_parse_number(optarg, 1, 10000000, &opt.seconds); break;
+		case 'r': ok = !odp_parse_number(optarg, 1, 1000, &opt.rounds); break;
+		case 't': ok = !odp_parse_number(optarg, 1, MAX_THREADS, &opt.threads); break;
+		case 'T': ok = !odp_parse_number(optarg, 0, UINT32_MAX, &opt.only); break;
 		case 'n': opt.noise = true; break;
 		case 'k': ok = parse_kinds(optarg); break;
-		case 'f': ok = parse_number(optarg, 0, any, &opt.from); break;
-		case 'c': ok = parse_number(optarg, 1, any, &opt.check_every); break;
-		case 'D': ok = parse_number(optarg, 0, any, &opt.damage); break;
+		case 'f': ok = !odp_parse_number(optarg, 0, any, &opt.from); break;
+		case 'c': ok = !odp_parse_number(optarg, 1, any, &opt.check_every); break;
+		case 'D': ok = !odp_parse_number(optarg, 0, any, &opt.damage); break;
 		case 'v': opt.trace = true; break;
 		case 'h': usage(stdout); return 1;
 		default: return -1;
