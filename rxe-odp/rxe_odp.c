@@ -4,17 +4,15 @@
  *
  * An ODP MR has a mirror of the process's page table (mm/mm_mirror.c) in place
  * of an array of pinned pages. A packet's payload is copied through the mirror.
- * Where a page is missing, it is faulted in and the copy goes on: requester,
- * completer and responder all run in a workqueue, where a fault may sleep.
- *
  * The copy holds a lock of the mirror's for as long as it is in one page, never
- * over a fault. A page that an invalidation takes away between the fault and
- * the copy is simply faulted again.
+ * over a fault.
+ *
+ * A page that is missing is faulted in here where that waits for nothing, and
+ * elsewhere where it may (rxe_odp_wait.c). A page that an invalidation takes
+ * away between the fault and the copy is simply faulted again.
  */
 
-#include <linux/jiffies.h>
 #include <linux/mm_mirror.h>
-#include <linux/sched.h>
 
 #include <rdma/ib_umem_odp.h>
 #include <rdma/rdma_netlink.h>
@@ -30,14 +28,14 @@
 			 IB_ACCESS_ON_DEMAND | IB_ACCESS_OPTIONAL)
 
 /*
- * Conditions that pass by themselves (an invalidation under way, no memory) are
- * tried again for this long before they fail the operation, in milliseconds.
+ * How often a copy faults in place before it lets the work queue do it: pages
+ * can be taken away again and again.
  */
-#define RXE_ODP_FAULT_TIMEOUT	10000
+#define RXE_ODP_TRIES		4
 
 static struct mm_mirror *rxe_mr_mirror(struct rxe_mr *mr)
 {
-	return &to_ib_umem_odp(mr->umem)->mirror;
+	return &mr->odp->umem->mirror;
 }
 
 /* Tell user space what ODP MRs are good for, and no more than that. */
@@ -91,6 +89,11 @@ int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, int access,
 	if (IS_ERR(umem_odp))
 		return PTR_ERR(umem_odp);
 
+	mr->odp = rxe_odp_create(umem_odp);
+	if (!mr->odp) {
+		ib_umem_release(&umem_odp->umem);
+		return -ENOMEM;
+	}
 	mr->umem = &umem_odp->umem;
 	mr->ibmr.type = IB_MR_TYPE_USER;
 	mr->state = RXE_MR_STATE_VALID;
@@ -98,30 +101,25 @@ int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, int access,
 }
 
 /*
- * Fault [start, end), and take anything that the memory itself does not refuse
- * for a reason to try again.
+ * Fault [start, need) in place if that need not wait, and up to @end along with
+ * it if all of that can be had.
  */
-static int rxe_odp_fault(struct mm_mirror *mirror, unsigned long start,
-			 unsigned long end, enum mm_mirror_fault_kind kind,
-			 unsigned long timeout)
+static int fault_in_place(struct mm_mirror *mirror, unsigned long start,
+			  unsigned long need, unsigned long end,
+			  enum mm_mirror_fault_kind kind)
 {
-	for (;;) {
-		int err = mm_mirror_fault(mirror, start, end, kind);
+	int err = mm_mirror_fault_nowait(mirror, start, end, kind);
 
-		switch (err) {
-		case 0:
-			return 0;
-		case -EBUSY:
-		case -EINTR:
-		case -ENOMEM:
-			if (time_after(jiffies, timeout))
-				return err;
-			schedule_timeout_uninterruptible(1);
-			break;
-		default:
-			return -EFAULT;
-		}
-	}
+	if (err && end > need)
+		err = mm_mirror_fault_nowait(mirror, start, need, kind);
+	return err;
+}
+
+/* Only what the process may not do either is a wrong access. */
+static int fault_error(struct rxe_mr *mr, unsigned long va, int err)
+{
+	rxe_dbg_mr(mr, "fault at %#lx failed, err = %d\n", va, err);
+	return err == -EFAULT || err == -EPERM ? -EFAULT : -EIO;
 }
 
 /**
@@ -130,48 +128,66 @@ static int rxe_odp_fault(struct mm_mirror *mirror, unsigned long start,
  * @iova: address in the MR; the range was checked by the caller
  * @addr: kernel memory
  * @length: bytes
+ * @more: bytes behind these that the message goes on for
  * @dir: the direction
+ * @wait: the step that copies, to be run again after -EAGAIN
  *
- * Context: Process context. Sleeps if a page has to be faulted in.
- * Return: 0. -EFAULT: the process may not do this access either. -EBUSY,
- * -EINTR, -ENOMEM: what the fault met all through RXE_ODP_FAULT_TIMEOUT.
+ * Context: Process context. May sleep to reclaim memory, waits for no fault.
+ * Return: 0. -EAGAIN: a page is missing, and @wait waits for it; a part may be
+ * copied. -EFAULT: the process may not do this access either. -EIO: the memory
+ * failed, or for RXE_ODP_FAULT_TIMEOUT there was none to be had.
  */
 int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
-		    unsigned int length, enum rxe_mr_copy_dir dir)
+		    unsigned int length, unsigned int more,
+		    enum rxe_mr_copy_dir dir, struct rxe_odp_wait *wait)
 {
-	unsigned long timeout =
-		jiffies + msecs_to_jiffies(RXE_ODP_FAULT_TIMEOUT);
 	unsigned long va = mr->umem->address + (iova - mr->ibmr.iova);
-	struct mm_mirror *mirror = rxe_mr_mirror(mr);
 	bool write = dir == RXE_TO_MR_OBJ;
+	enum mm_mirror_fault_kind kind = write ? MM_MIRROR_FAULT_WRITE :
+						 MM_MIRROR_FAULT_READ;
+	struct mm_mirror *mirror = rxe_mr_mirror(mr);
+	unsigned long need = va + length, end;
+	unsigned int tries = 0;
+	ssize_t copied;
+	int err;
 
 	for (;;) {
-		ssize_t copied;
-		int err;
-
 		if (write)
 			copied = mm_mirror_write(mirror, va, addr, length);
 		else
 			copied = mm_mirror_read(mirror, va, addr, length);
 		if (unlikely(copied < 0))
-			return -EFAULT;
+			return fault_error(mr, va, copied);
 		va += copied;
 		addr += copied;
 		length -= copied;
 		if (likely(!length))
 			return 0;
 
-		if (time_after(jiffies, timeout))
-			return -EBUSY;
-		err = rxe_odp_fault(mirror, va, va + length,
-				    write ? MM_MIRROR_FAULT_WRITE :
-					    MM_MIRROR_FAULT_READ, timeout);
-		if (err) {
-			rxe_dbg_mr(mr, "fault at %#lx failed, err = %d\n",
-				   va, err);
-			return err;
+		/* What the fault that this step waited for has met */
+		if (wait->err && va >= wait->start && va < wait->end)
+			return fault_error(mr, va, wait->err);
+
+		/* No further ahead than the leaf that this ends in */
+		end = min3(need + more, mirror->end,
+			   ((need - 1) | (MM_MIRROR_LEAF_SIZE - 1)) + 1);
+		if (++tries > RXE_ODP_TRIES)
+			break;
+		err = fault_in_place(mirror, va, need, end, kind);
+		switch (err) {
+		case 0:
+			break;
+		case -EAGAIN:
+		case -EBUSY:
+		case -EINTR:
+		case -ENOMEM:
+			goto park;
+		default:
+			return fault_error(mr, va, err);
 		}
 	}
+park:
+	return rxe_odp_park(mr->odp, va, need, end, kind, wait);
 }
 
 /* The counters of rdma statistic show mr, with the names that mlx5 gave them */

@@ -2,23 +2,83 @@
 #ifndef RXE_ODP_H
 #define RXE_ODP_H
 
+#include <linux/mm_mirror.h>
+
+#include <rdma/ib_umem_odp.h>
+
 #include "rxe.h"
 #include "rxe_loc.h"
 
+/* Packets that are kept for a step that waits for a fault: for RC all that a
+ * requester sends before it wants an answer, for UC and UD fewer than stop a
+ * sender on the same device, whose packets these are.
+ */
+#define RXE_ODP_MAX_QUEUED	(RXE_MAX_UNACKED_PSNS + 32)
+#define RXE_ODP_MAX_DATAGRAMS	(RXE_INFLIGHT_SKBS_PER_QP_HIGH / 2)
+
+/* How long a responder that waits for a fault tells its requester nothing */
+#define RXE_ODP_SILENCE_MS	10
+
+/* What an ODP MR has in place of pages. Faults under way have references. */
+struct rxe_odp {
+	struct kref		ref;
+	struct ib_umem_odp	*umem;
+	struct rxe_odp_mm	*mm;
+	struct list_head	faults;
+};
+
 static inline bool rxe_mr_is_odp(struct rxe_mr *mr)
 {
-	return mr->umem && mr->umem->is_odp;
+	return mr->odp;
+}
+
+/* Does the step have to wait until a fault has ended? */
+static inline bool rxe_odp_parked(struct rxe_odp_wait *wait)
+{
+	/* Pairs with wait_wake() */
+	return smp_load_acquire(&wait->fault) && READ_ONCE(wait->parked);
+}
+
+#ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
+void __rxe_odp_done(struct rxe_odp_wait *wait, int err);
+#else
+static inline void __rxe_odp_done(struct rxe_odp_wait *wait, int err) {}
+#endif
+
+/* The step's copy has ended. If it had waited before, that is over now. */
+static inline void rxe_odp_done(struct rxe_odp_wait *wait, int err)
+{
+	if (unlikely(wait->since) && err != -EAGAIN)
+		__rxe_odp_done(wait, err);
 }
 
 #ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
 
+/* rxe_odp.c */
 void rxe_odp_init_device(struct rxe_dev *rxe);
 int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, int access,
 		    struct rxe_mr *mr);
 int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
-		    unsigned int length, enum rxe_mr_copy_dir dir);
+		    unsigned int length, unsigned int more,
+		    enum rxe_mr_copy_dir dir, struct rxe_odp_wait *wait);
 int rxe_odp_fill_stat_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 int rxe_odp_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
+
+/* rxe_odp_wait.c */
+int rxe_odp_init(void);
+void rxe_odp_exit(void);
+struct rxe_odp *rxe_odp_create(struct ib_umem_odp *umem);
+void rxe_odp_destroy(struct rxe_odp *odp);
+int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
+		 unsigned long end, enum mm_mirror_fault_kind kind,
+		 struct rxe_odp_wait *wait);
+void rxe_odp_wait_init(struct rxe_odp_wait *wait, struct rxe_task *task,
+		       enum rxe_odp_step step);
+void rxe_odp_wait_end(struct rxe_odp_wait *wait);
+void rxe_odp_stop(struct rxe_qp *qp);
+u8 rxe_odp_rnr_timer(struct rxe_qp *qp, u32 psn);
+
+void rxe_odp_orphan(struct sk_buff_head *pkts);
 
 #else /* CONFIG_INFINIBAND_ON_DEMAND_PAGING */
 
@@ -31,10 +91,30 @@ static inline int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length,
 }
 
 static inline int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
-				  unsigned int length,
-				  enum rxe_mr_copy_dir dir)
+				  unsigned int length, unsigned int more,
+				  enum rxe_mr_copy_dir dir,
+				  struct rxe_odp_wait *wait)
 {
 	return -EOPNOTSUPP;
+}
+
+static inline int rxe_odp_init(void)
+{
+	return 0;
+}
+
+static inline void rxe_odp_exit(void) {}
+static inline void rxe_odp_destroy(struct rxe_odp *odp) {}
+static inline void rxe_odp_wait_init(struct rxe_odp_wait *wait,
+				     struct rxe_task *task,
+				     enum rxe_odp_step step) {}
+static inline void rxe_odp_wait_end(struct rxe_odp_wait *wait) {}
+static inline void rxe_odp_stop(struct rxe_qp *qp) {}
+static inline void rxe_odp_orphan(struct sk_buff_head *pkts) {}
+
+static inline u8 rxe_odp_rnr_timer(struct rxe_qp *qp, u32 psn)
+{
+	return qp->attr.min_rnr_timer;
 }
 
 #define rxe_odp_fill_stat_mr_entry NULL
