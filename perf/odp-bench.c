@@ -7,7 +7,7 @@
  * a nanosecond is an instruction there, and figures repeat.
  */
 #define _GNU_SOURCE
-#include "odp.h"
+#include "bench.h"
 
 #include <errno.h>
 #include <getopt.h>
@@ -227,26 +227,20 @@ static const struct bench_case cases[] = {
 	  BOTH | 1U << NONE },
 };
 
-static int compare_u64(const void *a, const void *b)
-{
-	uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
-
-	return (x > y) - (x < y);
-}
-
 /* The median of the rounds; a first one, which warms the kernel up, not counted. */
 static int measure(struct bench *bench, const struct bench_case *bench_case, double *value)
 {
-	uint64_t ns[MAX_ROUNDS], units = 1;
+	uint64_t took, units = 1;
+	double ns[MAX_ROUNDS];
 	int i, ret;
 
 	for (i = -1; i < bench->rounds; i++) {
-		ret = bench_case->run(bench, &ns[i < 0 ? 0 : i], &units);
+		ret = bench_case->run(bench, &took, &units);
 		if (ret)
 			return ret;
+		ns[i < 0 ? 0 : i] = took;
 	}
-	qsort(ns, bench->rounds, sizeof(*ns), compare_u64);
-	*value = (double)ns[bench->rounds / 2] / units;
+	*value = quartile(ns, bench->rounds, 2) / units;
 	return 0;
 }
 
@@ -412,17 +406,6 @@ static void usage(FILE *out)
 	fprintf(out, " (default: anonymous thp memfd)\n\nCases:\n");
 	for (i = 0; i < ARRAY_SIZE(cases); i++)
 		fprintf(out, "  %-15s %s; ns a %s\n", cases[i].name, cases[i].what, cases[i].unit);
-}
-
-static unsigned long number(const char *option, const char *text, unsigned long max)
-{
-	uint64_t value;
-
-	if (odp_parse_number(text, 1, max, &value)) {
-		fprintf(stderr, "odp-bench: --%s: %s\n", option, odp_error());
-		exit(2);
-	}
-	return value;
 }
 
 static const char *known_case(const char *name)

@@ -38,6 +38,7 @@
 #define CHUNK		ODP_MIB		/* of one message at most, and the buffer's size */
 #define SETTLE_MS	30000
 #define CGROUPS		"/sys/fs/cgroup"
+#define TRACING		"/sys/kernel/tracing/"
 
 /* A connection and a pinned buffer, for one thread. */
 struct link {
@@ -245,18 +246,23 @@ static size_t area_pages(const struct area *area)
 
 /* --- memory cgroups -------------------------------------------------------------- */
 
-static int group_write(const char *group, const char *name, const char *value)
+static int write_file(const char *path, const char *value)
 {
-	char path[256];
-	int fd, ret = 0;
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
 
-	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
-	fd = open(path, O_WRONLY | O_CLOEXEC);
 	if (fd < 0 || write(fd, value, strlen(value)) < 0)
 		ret = fail_errno(path);
 	if (fd >= 0)
 		close(fd);
 	return ret;
+}
+
+static int group_write(const char *group, const char *name, const char *value)
+{
+	char path[256];
+
+	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
+	return write_file(path, value);
 }
 
 /* The number behind @key, or the first one with NULL, in a file of such lines. */
@@ -367,13 +373,7 @@ static long area_resident(const struct area *area)
 
 static int drop_caches(void)
 {
-	int fd = open("/proc/sys/vm/drop_caches", O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0 || write(fd, "3", 1) != 1)
-		ret = fail_errno("drop_caches");
-	if (fd >= 0)
-		close(fd);
-	return ret;
+	return write_file("/proc/sys/vm/drop_caches", "3");
 }
 
 /*
@@ -1284,12 +1284,27 @@ static int accessed(struct ctx *ctx, const struct test *test)
 #define CHURN_LENGTH	(64 * ODP_MIB)
 #define CHURN_WRITES	1200
 
+/*
+ * BESIDE: the device's mappings and the others are in the same 2 MiB, the least that
+ * an invalidation and a fault can meet in. ELSEWHERE: in other ones, but the region is
+ * the whole address space, so that all of them are in it.
+ */
+enum churn_where { BESIDE, ELSEWHERE };
+
 struct churn {
-	char *inside;		/* in the MR, beside what the device writes to */
+	char *inside;		/* in the memory, where the device never writes */
 	size_t length;
 	bool stop;
 	unsigned long count;
 	int err;
+};
+
+/* What became of CHURN_WRITES pages. */
+struct churn_counts {
+	struct odp_counters device;
+	long walks;		/* of the page table, that wait or not: one a fault, and one a retry */
+	long heard;		/* invalidations that met a part of the region that is used */
+	unsigned long mappings;
 };
 
 static void *churn_mappings(void *arg)
@@ -1316,13 +1331,15 @@ static void *churn_mappings(void *arg)
 }
 
 /*
- * A warm page, and a cold one each time, while the pages between them in the same
- * 2 MiB are mapped and unmapped without end.
+ * A warm page, and a cold one each time. With BESIDE the pages between them in the
+ * same 2 MiB are mapped and unmapped without end.
  */
-static int churn_writes(struct ctx *ctx, const struct odp_mr *mr)
+static int churn_writes(struct ctx *ctx, const struct area *area)
 {
 	const size_t step = CHURN_LENGTH / CHURN_WRITES & -PAGE;
-	size_t i, cold, length;
+	const struct odp_mr *mr = &area->mr;
+	const size_t start = (uintptr_t)area->mem.addr - (uintptr_t)mr->addr;
+	size_t i, warm = start + 7, cold, length;
 	int ret = 0;
 
 	for (i = 0; i < CHURN_WRITES && !ret; i++) {
@@ -1331,49 +1348,141 @@ static int churn_writes(struct ctx *ctx, const struct odp_mr *mr)
 		/* Not where the other thread is at work. */
 		if (cold < ODP_MIB + PAGE)
 			cold = (1 + i) * PAGE;
-		ret = write_pattern(&ctx->link, mr, 7, length, i);
+		cold += start;
+		ret = write_pattern(&ctx->link, mr, warm, length, i);
 		if (!ret)
 			ret = write_pattern(&ctx->link, mr, cold, length, i);
 		if (!ret)
-			ret = check_pattern(mr->addr, 7, length, i);
+			ret = check_pattern(mr->addr, warm, length, i);
 		if (!ret)
 			ret = check_pattern(mr->addr, cold, length, i);
 	}
 	return ret;
 }
 
-static int mapping_churn(struct ctx *ctx, const struct test *test)
+/* The memory has 2 MiB behind what the device writes to. */
+static int churn_open(struct ctx *ctx, struct area *area, enum churn_where where)
 {
-	struct odp_counters counters = {};
+	int ret;
+
+	ret = area_map(ctx, area, ODP_MEM_ANON, CHURN_LENGTH + 2 * ODP_MIB);
+	if (ret || where == BESIDE)
+		return ret;
+	/* All but the first page and the last one: whatever is mapped is in it. */
+	odp_dereg(&area->mr);
+	return odp_reg(&area->mr, &ctx->dev, (void *)PAGE, 128 * TIB - 3 * PAGE,
+		       ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+}
+
+/* The kernel counts the calls of its functions where there is a probe at them. */
+static int count_begin(void)
+{
+	int ret;
+
+	ret = write_file(TRACING "kprobe_events",
+			 "p:churn/tried mmu_interval_read_try_begin\n"
+			 "p:churn/waited mmu_interval_read_begin\n"
+			 "p:churn/heard mm_mirror_invalidate\n");
+	return ret ? ret : write_file(TRACING "events/churn/enable", "1");
+}
+
+static int count_end(struct churn_counts *counts)
+{
+	long tried, waited;
+	int ret, end;
+
+	ret = write_file(TRACING "events/churn/enable", "0");
+	tried = value_in(TRACING "kprobe_profile", "  tried");
+	waited = value_in(TRACING "kprobe_profile", "  waited");
+	counts->heard = value_in(TRACING "kprobe_profile", "  heard");
+	if (!ret && (tried < 0 || waited < 0 || counts->heard < 0))
+		ret = odp_fail(EPROTO, "the probes' counts are not in kprobe_profile");
+	counts->walks = tried + waited;
+	end = write_file(TRACING "kprobe_events",
+			 "-:churn/tried\n-:churn/waited\n-:churn/heard\n");
+	return ret ? ret : end;
+}
+
+/* The writes, and what they took; with @churning while the other thread is at work. */
+static int churn_run(struct ctx *ctx, enum churn_where where, bool churning,
+		     struct churn_counts *counts)
+{
 	struct churn churn = {};
 	struct area area;
 	pthread_t thread;
-	int ret;
+	int ret, end;
 
-	ret = area_map(ctx, &area, ODP_MEM_ANON, CHURN_LENGTH);
-	churn.inside = (char *)area.mem.addr + ODP_MIB / 2;
+	memset(counts, 0, sizeof(*counts));
+	ret = churn_open(ctx, &area, where);
+	churn.inside = (char *)area.mem.addr + (where == BESIDE ? ODP_MIB / 2 : CHURN_LENGTH);
 	churn.length = ODP_MIB / 2;
-	if (!ret && pthread_create(&thread, NULL, churn_mappings, &churn))
+	if (!ret)
+		ret = count_begin();
+	if (ret)
+		goto out;
+	if (churning && pthread_create(&thread, NULL, churn_mappings, &churn)) {
 		ret = fail_errno("pthread_create");
-	if (!ret) {
-		ret = churn_writes(ctx, &area.mr);
-		__atomic_store_n(&churn.stop, true, __ATOMIC_RELEASE);
-		pthread_join(thread, NULL);
+		churning = false;
 	}
+	if (!ret)
+		ret = churn_writes(ctx, &area);
+	__atomic_store_n(&churn.stop, true, __ATOMIC_RELEASE);
+	if (churning)
+		pthread_join(thread, NULL);
 	if (!ret && churn.err)
 		ret = odp_fail(churn.err, "the other thread: %s", strerror(churn.err));
+	end = count_end(counts);
+	ret = ret ? ret : end;
 	if (!ret)
-		ret = odp_counters(&area.mr, &counters);
-	printf("# %s: %lu faults, %lu invalidations in %d writes beside %lu mappings\n",
-	       test->name, counters.faults, counters.invalidations, 2 * CHURN_WRITES, churn.count);
-	if (!ret && churn.count < 20)
-		ret = odp_fail(EPROTO, "the other thread did not run: this proves nothing");
-	/* Each page once: what happens beside them takes nothing away from the device. */
-	if (!ret && (counters.faults < CHURN_WRITES || counters.faults > CHURN_WRITES + 64))
-		ret = odp_fail(EPROTO, "%lu faults for %d pages", counters.faults,
-			       CHURN_WRITES + 1);
+		ret = odp_counters(&area.mr, &counts->device);
+	counts->mappings = churn.count;
+out:
 	area_close(&area);
 	return ret;
+}
+
+/* Each page once: what happens beside them takes nothing away from the device. */
+static int want_churn(const struct test *test, const struct churn_counts *quiet,
+		      const struct churn_counts *busy)
+{
+	const long heard = busy->heard - quiet->heard, half = busy->mappings / 2;
+
+	if (busy->mappings < 20)
+		return odp_fail(EPROTO, "the other thread did not run: this proves nothing");
+	if (quiet->walks < CHURN_WRITES)
+		return odp_fail(EPROTO, "%ld walks for %d pages: this proves nothing",
+				quiet->walks, CHURN_WRITES + 1);
+	if (busy->device.faults < CHURN_WRITES || quiet->device.faults > CHURN_WRITES + 64 ||
+	    busy->device.faults > quiet->device.faults + CHURN_WRITES / 100)
+		return odp_fail(EPROTO, "%lu faults for %d pages, %lu without the other thread",
+				busy->device.faults, CHURN_WRITES + 1, quiet->device.faults);
+	/* The control of the next: beside the device's pages each one is heard. */
+	if (test->variant == BESIDE)
+		return heard > half ? 0 :
+		       odp_fail(EPROTO, "the region heard of %ld of %lu mappings in it that went: this proves nothing",
+				heard, busy->mappings);
+	if (heard > half)
+		return odp_fail(EPROTO, "the region heard %ld times of %lu mappings that went elsewhere",
+				heard, busy->mappings);
+	if (busy->walks > quiet->walks + CHURN_WRITES / 100)
+		return odp_fail(EPROTO, "%ld walks, and %ld without the other thread: faults start over",
+				busy->walks, quiet->walks);
+	return 0;
+}
+
+static int mapping_churn(struct ctx *ctx, const struct test *test)
+{
+	struct churn_counts counts[2];	/* without the other thread, and with it */
+	int i, ret = 0;
+
+	for (i = 0; i < 2 && !ret; i++) {
+		ret = churn_run(ctx, test->variant, i, &counts[i]);
+		printf("# %s: %lu faults in %ld walks, %lu invalidations, %ld heard, in %d writes beside %lu mappings\n",
+		       test->name, counts[i].device.faults, counts[i].walks,
+		       counts[i].device.invalidations, counts[i].heard, 2 * CHURN_WRITES,
+		       counts[i].mappings);
+	}
+	return ret ? ret : want_churn(test, &counts[0], &counts[1]);
 }
 
 /* --- the list of tests ----------------------------------------------------------- */
@@ -1407,7 +1516,8 @@ static const struct test tests[] = {
 	{ "exit_killed_memfd", exit_killed, false, ODP_MEM_MEMFD, 0 },
 	{ "exit_killed_ext4", exit_killed, false, ODP_MEM_EXT4, 0 },
 	{ "sparse_register", sparse_register, true, ODP_MEM_ANON, 0 },
-	{ "mapping_churn", mapping_churn, false, ODP_MEM_ANON, 0 },
+	{ "mapping_churn_beside", mapping_churn, false, ODP_MEM_ANON, BESIDE },
+	{ "mapping_churn_elsewhere", mapping_churn, false, ODP_MEM_ANON, ELSEWHERE },
 };
 
 /* --- running them ---------------------------------------------------------------- */

@@ -541,8 +541,8 @@ static int to_init(struct odp_end *end, struct odp_dev *dev)
 	return 0;
 }
 
-static int to_rtr(struct odp_end *end, struct odp_dev *dev, const struct odp_pair_attr *attr,
-		  int reads)
+static int to_rtr(struct odp_end *end, struct odp_dev *dev, const union ibv_gid *peer_gid,
+		  const struct odp_pair_attr *attr, int reads)
 {
 	struct ibv_qp_attr rtr = {
 		.qp_state = IBV_QPS_RTR,
@@ -554,7 +554,7 @@ static int to_rtr(struct odp_end *end, struct odp_dev *dev, const struct odp_pai
 			.is_global = 1,
 			.port_num = dev->port,
 			.grh = {
-				.dgid = dev->gid,
+				.dgid = *peer_gid,
 				.sgid_index = dev->gid_index,
 				.hop_limit = 64,
 			},
@@ -598,31 +598,37 @@ static int to_rts(struct odp_end *end, const struct odp_pair_attr *attr, int rea
 	return 0;
 }
 
-static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer,
+static struct odp_address address_of(const struct odp_end *end, const struct odp_dev *dev)
+{
+	return (struct odp_address){ .gid = dev->gid, .qp_num = end->qp->qp_num };
+}
+
+static int connect_end(struct odp_end *end, struct odp_dev *dev, struct odp_address peer,
 		       const struct odp_pair_attr *attr)
 {
 	int reads = dev->attr.max_qp_rd_atom < 16 ? dev->attr.max_qp_rd_atom : 16;
 	int ret;
 
-	end->peer = peer;
+	end->peer = peer.qp_num;
 	ret = to_init(end, dev);
 	if (!ret)
-		ret = to_rtr(end, dev, attr, reads);
+		ret = to_rtr(end, dev, &peer.gid, attr, reads);
 	if (!ret)
 		ret = to_rts(end, attr, reads);
 	return ret;
 }
 
+static const struct odp_pair_attr default_attr = ODP_PAIR_ATTR_INIT;
+
 int odp_connect(struct odp_pair *pair, struct odp_dev *dev,
 		const struct odp_pair_attr *attr)
 {
-	static const struct odp_pair_attr defaults = ODP_PAIR_ATTR_INIT;
 	int ret;
 
 	memset(pair, 0, sizeof(*pair));
 	pair->dev = dev;
 	if (!attr)
-		attr = &defaults;
+		attr = &default_attr;
 	if (!mtu_enum(attr->mtu))
 		return odp_fail(EINVAL, "%d is no MTU: 256, 512, 1024, 2048 or 4096", attr->mtu);
 
@@ -630,12 +636,31 @@ int odp_connect(struct odp_pair *pair, struct odp_dev *dev,
 	if (!ret)
 		ret = create_end(&pair->remote, dev, attr);
 	if (!ret)
-		ret = connect_end(&pair->local, dev, pair->remote.qp->qp_num, attr);
+		ret = connect_end(&pair->local, dev, address_of(&pair->remote, dev), attr);
 	if (!ret)
-		ret = connect_end(&pair->remote, dev, pair->local.qp->qp_num, attr);
+		ret = connect_end(&pair->remote, dev, address_of(&pair->local, dev), attr);
 	if (ret)
 		odp_disconnect(pair);
 	return ret;
+}
+
+int odp_connect_begin(struct odp_pair *pair, struct odp_dev *dev, struct odp_address *self)
+{
+	int ret;
+
+	memset(pair, 0, sizeof(*pair));
+	pair->dev = dev;
+	ret = create_end(&pair->local, dev, &default_attr);
+	if (ret)
+		odp_disconnect(pair);
+	else
+		*self = address_of(&pair->local, dev);
+	return ret;
+}
+
+int odp_connect_to(struct odp_pair *pair, const struct odp_address *peer)
+{
+	return connect_end(&pair->local, pair->dev, *peer, &default_attr);
 }
 
 static void destroy_end(struct odp_end *end)

@@ -156,6 +156,22 @@ int odp_connect(struct odp_pair *pair, struct odp_dev *dev,
 		const struct odp_pair_attr *attr);
 void odp_disconnect(struct odp_pair *pair);
 
+/* How another process finds an end: any way to hand it over will do. */
+struct odp_address {
+	union ibv_gid gid;
+	uint32_t qp_num;
+};
+
+/*
+ * The same with the other end in another process: this pair has a local end
+ * only, with ODP_PAIR_ATTR_INIT, and odp_send() is not for it. Both processes
+ * begin, hand @self to each other, and connect; a request that comes before the
+ * end it is for has connected is lost, and resent after a second.
+ */
+int odp_connect_begin(struct odp_pair *pair, struct odp_dev *dev,
+		      struct odp_address *self);
+int odp_connect_to(struct odp_pair *pair, const struct odp_address *peer);
+
 /*
  * Post one signalled work request. @remote and @remote_offset only count for
  * WRITE and READ. -EINVAL and the like come from the provider.
