@@ -40,16 +40,16 @@ static inline bool rxe_odp_parked(struct rxe_odp_wait *wait)
 }
 
 #ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING
-void __rxe_odp_done(struct rxe_odp_wait *wait, int err);
+void __rxe_odp_done(struct rxe_odp_wait *wait);
 #else
-static inline void __rxe_odp_done(struct rxe_odp_wait *wait, int err) {}
+static inline void __rxe_odp_done(struct rxe_odp_wait *wait) {}
 #endif
 
-/* The step's copy has ended. If it had waited before, that is over now. */
-static inline void rxe_odp_done(struct rxe_odp_wait *wait, int err)
+/* The step has copied all of its packet: if it had waited, that is over. */
+static inline void rxe_odp_done(struct rxe_odp_wait *wait)
 {
-	if (unlikely(wait->since) && err != -EAGAIN)
-		__rxe_odp_done(wait, err);
+	if (unlikely(wait->parks))
+		__rxe_odp_done(wait);
 }
 
 #ifdef CONFIG_INFINIBAND_ON_DEMAND_PAGING

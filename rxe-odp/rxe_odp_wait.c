@@ -73,8 +73,8 @@ struct rxe_odp_mm {
 struct rxe_odp_fault {
 	struct rxe_odp		*odp;		/* a reference */
 	enum mm_mirror_fault_kind kind;
-	unsigned long		at;		/* all below is done */
-	unsigned long		need;		/* end of what began it */
+	unsigned long		at;		/* all below is done, and up to */
+	unsigned long		upto;		/* here it is under way */
 	unsigned long		end;
 	struct list_head	entry;		/* in odp->faults */
 	struct list_head	turn;		/* in running or queued of odp->mm */
@@ -185,10 +185,11 @@ static void fault_close(struct rxe_odp_fault *fault, int err)
 
 	lockdep_assert_held(&odp_lock);
 	list_del_init(&fault->entry);
-	/* The error is of a page in [at, need): who asks for less asks again */
+	/* The error is of some page in [at, upto): who asked for less asks again */
 	list_for_each_entry_safe(wait, next, &fault->waits, entry)
 		wait_wake(wait, wait->start <= fault->at &&
-				wait->end >= fault->need ? err : 0);
+				wait->end >= fault->upto &&
+				wait->kind == fault->kind ? err : 0);
 }
 
 static void fault_run(struct rxe_odp_fault *fault)
@@ -244,15 +245,15 @@ void rxe_odp_destroy(struct rxe_odp *odp)
 	kref_put(&odp->ref, odp_release);
 }
 
-/* Fault up to @end. A signal stops that, and is for good if @fault is cancelled. */
-static int fault_up_to(struct rxe_odp_fault *fault, unsigned long end)
+/* Fault [at, upto). A signal stops that, and is for good if @fault is cancelled. */
+static int fault_some(struct rxe_odp_fault *fault)
 {
 	unsigned long deadline = jiffies + RXE_ODP_FAULT_TIMEOUT;
 	int err;
 
 	do {
-		err = mm_mirror_fault(odp_mirror(fault->odp), fault->at, end,
-				      fault->kind);
+		err = mm_mirror_fault(odp_mirror(fault->odp), fault->at,
+				      fault->upto, fault->kind);
 		if (err != -EBUSY && err != -ENOMEM && err != -EINTR)
 			break;
 		flush_signals(current);
@@ -263,37 +264,37 @@ static int fault_up_to(struct rxe_odp_fault *fault, unsigned long end)
 	return err;
 }
 
-/* All below @end is there: who needs no more than that goes on. */
-static bool fault_advance(struct rxe_odp_fault *fault, unsigned long end)
+/*
+ * [at, upto) is there: who waits for it goes on. Nobody waits for what is ahead of
+ * that, so it is not gone on with where others wait for their turn.
+ */
+static bool fault_advance(struct rxe_odp_fault *fault)
 {
 	struct rxe_odp_wait *wait, *next;
 	bool more;
 
 	spin_lock(&odp_lock);
-	fault->at = end;
 	list_for_each_entry_safe(wait, next, &fault->waits, entry)
-		if (wait->end <= end)
-			wait_wake(wait, 0);
-	more = !fault->cancelled && end < fault->end;
+		wait_wake(wait, 0);
+	more = !fault->cancelled && fault->upto < fault->end &&
+	       list_empty(&fault->odp->mm->queued);
+	if (more) {
+		fault->at = fault->upto;
+		fault->upto = min(fault->at + RXE_ODP_AHEAD, fault->end);
+	}
 	spin_unlock(&odp_lock);
 	return more;
 }
 
 static int fault_all(struct rxe_odp_fault *fault)
 {
-	unsigned long end = fault->need;
 	int err;
 
-	err = fault_up_to(fault, end);
-	if (err)
-		return err;
-	/* Whoever needs a page ahead that cannot be had asks again for it */
-	while (fault_advance(fault, end)) {
-		end = min(end + RXE_ODP_AHEAD, fault->end);
-		if (fault_up_to(fault, end))
-			break;
-	}
-	return 0;
+	do {
+		err = fault_some(fault);
+	} while (!err && fault_advance(fault));
+
+	return err;
 }
 
 static bool fault_begin(struct rxe_odp_fault *fault)
@@ -377,11 +378,22 @@ static struct rxe_odp_fault *fault_find(struct rxe_odp *odp,
 
 	lockdep_assert_held(&odp_lock);
 	list_for_each_entry(fault, &odp->faults, entry)
-		if (fault->at <= start && end <= fault->end &&
+		if (fault->at <= start && end <= fault->upto &&
 		    (fault->kind == kind ||
 		     fault->kind == MM_MIRROR_FAULT_WRITE))
 			return fault;
 	return NULL;
+}
+
+/* What is faulted ahead, and nobody waits for, gives way to what is needed. */
+static void mm_cancel_ahead(struct rxe_odp_mm *odp_mm)
+{
+	struct rxe_odp_fault *fault, *next;
+
+	lockdep_assert_held(&odp_lock);
+	list_for_each_entry_safe(fault, next, &odp_mm->running, turn)
+		if (list_empty(&fault->waits) && !fault->cancelled)
+			fault_cancel(fault);
 }
 
 static void fault_start(struct rxe_odp_fault *fault, struct rxe_odp *odp)
@@ -390,10 +402,12 @@ static void fault_start(struct rxe_odp_fault *fault, struct rxe_odp *odp)
 	kref_get(&odp->ref);
 	fault->odp = odp;
 	list_add_tail(&fault->entry, &odp->faults);
-	if (odp->mm->nr_running < RXE_ODP_MM_FAULTS)
+	if (odp->mm->nr_running < RXE_ODP_MM_FAULTS) {
 		fault_run(fault);
-	else
+	} else {
 		list_add_tail(&fault->turn, &odp->mm->queued);
+		mm_cancel_ahead(odp->mm);
+	}
 }
 
 /* Nothing of the QP is run any more but what drains its queues. */
@@ -437,7 +451,7 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 	new = kzalloc(sizeof(*new), GFP_KERNEL | __GFP_NOFAIL);
 	new->kind = kind;
 	new->at = start;
-	new->need = need;
+	new->upto = need;
 	new->end = PAGE_ALIGN(end);
 	INIT_LIST_HEAD(&new->entry);
 	INIT_LIST_HEAD(&new->turn);
@@ -460,9 +474,10 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 		}
 		wait->start = start;
 		wait->end = need;
+		wait->kind = kind;
 		wait->err = 0;
 		wait->parked = true;
-		if (!wait->since)
+		if (!wait->parks++)
 			wait->since = ktime_get_ns();
 	}
 	spin_unlock(&odp_lock);
@@ -479,17 +494,18 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 }
 
 /* See rxe_odp_done(). */
-void __rxe_odp_done(struct rxe_odp_wait *wait, int err)
+void __rxe_odp_done(struct rxe_odp_wait *wait)
 {
 	struct rxe_qp *qp = wait->task->qp;
 	u64 ns = ktime_get_ns() - wait->since;
 
-	wait->since = 0;
+	/* A fault can be under way still, for a packet that comes again */
 	wait->parked = false;
+	wait->parks = 0;
 	wait->err = 0;
 	rxe_counter_add(to_rdev(qp->ibqp.device), RXE_CNT_ODP_PARKED_US,
 			div_u64(ns, NSEC_PER_USEC));
-	trace_rxe_odp_resume(qp, wait->step, ns, err);
+	trace_rxe_odp_resume(qp, wait->step, ns);
 }
 
 void rxe_odp_wait_init(struct rxe_odp_wait *wait, struct rxe_task *task,
@@ -511,7 +527,7 @@ void rxe_odp_wait_end(struct rxe_odp_wait *wait)
 	wait_leave(wait);
 	spin_unlock(&odp_lock);
 	wait->parked = false;
-	wait->since = 0;
+	wait->parks = 0;
 	wait->err = 0;
 }
 

@@ -48,21 +48,18 @@ TRACE_EVENT(rxe_odp_park,
 				       { MM_MIRROR_FAULT_WRITE, "write" }))
 );
 
-/* The step that was parked has been run: nanoseconds since, and its errno */
+/* The step that was parked has copied its packet: nanoseconds since */
 TRACE_EVENT(rxe_odp_resume,
-	    TP_PROTO(struct rxe_qp *qp, unsigned int step, u64 ns, int err),
-	    TP_ARGS(qp, step, ns, err),
+	    TP_PROTO(struct rxe_qp *qp, unsigned int step, u64 ns),
+	    TP_ARGS(qp, step, ns),
 	    TP_STRUCT__entry(__field(u32, qpn)
 			     __field(unsigned int, step)
-			     __field(u64, ns)
-			     __field(int, err)),
+			     __field(u64, ns)),
 	    TP_fast_assign(__entry->qpn = qp_num(qp);
 			   __entry->step = step;
-			   __entry->ns = ns;
-			   __entry->err = err;),
-	    TP_printk("qp=%u step=%s ns=%llu err=%d", __entry->qpn,
-		      show_rxe_odp_step(__entry->step), __entry->ns,
-		      __entry->err)
+			   __entry->ns = ns;),
+	    TP_printk("qp=%u step=%s ns=%llu", __entry->qpn,
+		      show_rxe_odp_step(__entry->step), __entry->ns)
 );
 
 /* The requester is asked to come again: nanoseconds so far, and until then */

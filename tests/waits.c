@@ -19,6 +19,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
+#include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
@@ -31,6 +32,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY	1
+#endif
 #ifndef __NR_pidfd_getfd
 #define __NR_pidfd_getfd	438
 #endif
@@ -158,7 +162,7 @@ static int reconnect(struct ctx *ctx, const struct odp_pair_attr *attr)
 
 /* --- memory that nobody answers for --------------------------------------------- */
 
-static int stuck_open(struct ctx *ctx, struct stuck *stuck)
+static int stuck_open_flags(struct ctx *ctx, struct stuck *stuck, int flags)
 {
 	struct uffdio_api api = { .api = UFFD_API };
 	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
@@ -173,7 +177,7 @@ static int stuck_open(struct ctx *ctx, struct stuck *stuck)
 	if (!stuck->content)
 		return fail_errno("malloc");
 	odp_fill(stuck->content, LENGTH, CONTENT, 0);
-	stuck->fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	stuck->fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
 	if (stuck->fd < 0)
 		return fail_errno("userfaultfd");
 	range.range.start = (uintptr_t)stuck->mem.addr;
@@ -182,6 +186,11 @@ static int stuck_open(struct ctx *ctx, struct stuck *stuck)
 		return fail_errno("UFFDIO_REGISTER");
 	return odp_reg(&stuck->mr, &ctx->dev, stuck->mem.addr, LENGTH,
 		       ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+}
+
+static int stuck_open(struct ctx *ctx, struct stuck *stuck)
+{
+	return stuck_open_flags(ctx, stuck, 0);
 }
 
 static void stuck_close(struct stuck *stuck)
@@ -697,6 +706,122 @@ static int post_write(struct ctx *ctx, struct odp_pair *pair, struct stuck *stuc
 	return odp_post(&pair->local, IBV_WR_RDMA_WRITE, 0, &sge, 1, &stuck->mr, page * PAGE);
 }
 
+/*
+ * A page ahead in a message is nobody's business but that message's: another queue
+ * pair that needs a page between does not wait for it.
+ */
+static int beside_a_message(struct ctx *ctx, uint64_t unused)
+{
+	struct ibv_sge whole = odp_sge(&ctx->peer_mr, 0, 40 * PAGE);
+	struct odp_pair other = {};
+	struct stuck stuck;
+	int ret;
+
+	(void)unused;
+	ret = reconnect(ctx, &impatient);
+	if (!ret)
+		ret = odp_connect(&other, &ctx->dev, &impatient);
+	if (!ret)
+		ret = stuck_open(ctx, &stuck);
+	odp_fill(ctx->peer, LENGTH, 14, 0);
+	if (!ret)
+		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_WRITE, 0, &whole, 1, &stuck.mr, 0);
+	sleep_ms(50);
+	/* Page 0 is what that waits for; the other wants page 30, and gets it. */
+	if (!ret)
+		ret = post_write(ctx, &other, &stuck, 30);
+	sleep_ms(20);
+	if (!ret)
+		ret = stuck_answer(&stuck, 30, 1);
+	if (!ret)
+		ret = odp_wait_success(&other.local, "the other WRITE", 100);
+	if (!ret)
+		ret = nothing_yet(&ctx->pair.local, "the long WRITE");
+	if (!ret)
+		ret = stuck_answer(&stuck, 0, PAGES);
+	if (!ret)
+		ret = odp_wait_success(&ctx->pair.local, "the long WRITE", 40 * PAGE);
+	if (!ret)
+		ret = check_write(ctx, &stuck, 0, 40 * PAGE);
+	odp_disconnect(&other);
+	stuck_close(&stuck);
+	return ret;
+}
+
+/*
+ * A UD message whose header has a page and whose payload cannot have one, because its
+ * handler does not take the device's faults. That is an error, once.
+ */
+static int ud_payload_refused(struct ctx *ctx, uint64_t unused)
+{
+	struct odp_pair_attr attr = impatient;
+	struct ibv_sge from = odp_sge(&ctx->peer_mr, 0, 1000), to;
+	struct stuck stuck;
+	int ret;
+
+	(void)unused;
+	attr.type = IBV_QPT_UD;
+	ret = reconnect(ctx, &attr);
+	if (!ret)
+		ret = stuck_open_flags(ctx, &stuck, UFFD_USER_MODE_ONLY);
+	if (!ret)
+		ret = stuck_answer(&stuck, 0, 1);
+	to = odp_sge(&stuck.mr, PAGE - 40, 40 + 1000);
+	if (!ret)
+		ret = odp_post_recv(&ctx->pair.remote, 0, &to, 1);
+	if (!ret)
+		ret = odp_post(&ctx->pair.local, IBV_WR_SEND, 0, &from, 1, NULL, 0);
+	if (!ret)
+		ret = want_status(&ctx->pair.remote, IBV_WC_LOC_QP_OP_ERR, "the receive");
+	stuck_close(&stuck);
+	return ret;
+}
+
+/* What has not begun to be sent does not keep a send queue from being drained. */
+static int drained(struct ctx *ctx, uint64_t unused)
+{
+	struct pollfd pollfd = { .fd = ctx->dev.ctx->async_fd, .events = POLLIN };
+	struct ibv_qp_attr attr = { .qp_state = IBV_QPS_SQD };
+	struct ibv_async_event event;
+	struct ibv_sge sge;
+	struct stuck stuck;
+	int ret;
+
+	(void)unused;
+	ret = reconnect(ctx, &impatient);
+	if (!ret)
+		ret = stuck_open(ctx, &stuck);
+	sge = odp_sge(&stuck.mr, 0, 100);
+	if (!ret)
+		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_WRITE, 0, &sge, 1, &ctx->peer_mr, 0);
+	sleep_ms(50);
+	if (!ret && ibv_modify_qp(ctx->pair.local.qp, &attr, IBV_QP_STATE))
+		ret = fail_errno("to SQD");
+	if (!ret && poll(&pollfd, 1, 10000) != 1)
+		ret = odp_fail(ETIMEDOUT, "the send queue is not drained");
+	if (!ret && ibv_get_async_event(ctx->dev.ctx, &event))
+		ret = fail_errno("ibv_get_async_event");
+	if (!ret) {
+		if (event.event_type != IBV_EVENT_SQ_DRAINED)
+			ret = odp_fail(EPROTO, "event %s", ibv_event_type_str(event.event_type));
+		ibv_ack_async_event(&event);
+	}
+	if (!ret)
+		ret = stuck_answer(&stuck, 0, PAGES);
+	sleep_ms(30);
+	if (!ret)
+		ret = nothing_yet(&ctx->pair.local, "WRITE");
+	attr.qp_state = IBV_QPS_RTS;
+	if (!ret && ibv_modify_qp(ctx->pair.local.qp, &attr, IBV_QP_STATE))
+		ret = fail_errno("to RTS");
+	if (!ret)
+		ret = odp_wait_success(&ctx->pair.local, "WRITE", 100);
+	if (!ret)
+		ret = check_bytes(ctx->peer, 100, CONTENT, 0, "what was written");
+	stuck_close(&stuck);
+	return ret;
+}
+
 /* Something of each kind that can wait: requester, completer and responder. */
 static int park_all(struct ctx *ctx, struct odp_pair *pairs, struct stuck *stuck)
 {
@@ -722,63 +847,6 @@ static int park_all(struct ctx *ctx, struct odp_pair *pairs, struct stuck *stuck
 		ret = odp_post(&pairs[3].local, IBV_WR_RDMA_READ, 0, &sge, 1, &stuck->mr,
 			       6 * PAGE);
 	return ret ? ret : wait_counter(ctx, "odp_parked", parked + 4);
-}
-
-static int destroy_qp(struct ctx *ctx, uint64_t wait_ms)
-{
-	struct odp_pair pairs[4] = {};
-	struct stuck stuck;
-	unsigned int i;
-	uint64_t began;
-	int ret;
-
-	ret = stuck_open(ctx, &stuck);
-	if (!ret)
-		ret = park_all(ctx, pairs, &stuck);
-	sleep_ms(wait_ms);
-	for (i = 0; i < ARRAY_SIZE(pairs); i++) {
-		began = odp_now();
-		odp_disconnect(&pairs[i]);
-		if (!ret)
-			ret = in_time(ctx, began, "destroying two queue pairs");
-	}
-	/* Nothing waits any more: a page that is answered goes to nobody. */
-	if (!ret)
-		ret = stuck_answer(&stuck, 0, PAGES);
-	if (!ret && memcmp(stuck.mem.addr, stuck.content, LENGTH))
-		ret = odp_fail(EBADMSG, "a queue pair that is gone has written");
-	stuck_close(&stuck);
-	return ret;
-}
-
-/* The MR goes, and what waited for it ends as if it had never been there. */
-static int dereg_mr(struct ctx *ctx, uint64_t wait_ms)
-{
-	static const enum ibv_wc_status status[] = {
-		IBV_WC_LOC_QP_OP_ERR, IBV_WC_LOC_PROT_ERR,
-		IBV_WC_REM_ACCESS_ERR, IBV_WC_REM_ACCESS_ERR,
-	};
-	struct odp_pair pairs[4] = {};
-	struct stuck stuck;
-	unsigned int i;
-	uint64_t began;
-	int ret;
-
-	ret = stuck_open(ctx, &stuck);
-	if (!ret)
-		ret = park_all(ctx, pairs, &stuck);
-	sleep_ms(wait_ms);
-	began = odp_now();
-	if (!ret)
-		ret = odp_dereg(&stuck.mr);
-	if (!ret)
-		ret = in_time(ctx, began, "ibv_dereg_mr()");
-	for (i = 0; !ret && i < ARRAY_SIZE(pairs); i++)
-		ret = want_status(&pairs[i].local, status[i], "the operation");
-	for (i = 0; i < ARRAY_SIZE(pairs); i++)
-		odp_disconnect(&pairs[i]);
-	stuck_close(&stuck);
-	return ret;
 }
 
 /* Does a work item still wait for the handler of a userfaultfd? */
@@ -819,6 +887,109 @@ static int want_stuck(bool wanted)
 		sleep_ms(20);
 	}
 	return 0;
+}
+
+static int destroy_qp(struct ctx *ctx, uint64_t wait_ms)
+{
+	struct odp_pair pairs[4] = {};
+	struct stuck stuck;
+	unsigned int i;
+	uint64_t began;
+	int ret;
+
+	ret = stuck_open(ctx, &stuck);
+	if (!ret)
+		ret = park_all(ctx, pairs, &stuck);
+	sleep_ms(wait_ms);
+	for (i = 0; i < ARRAY_SIZE(pairs); i++) {
+		began = odp_now();
+		odp_disconnect(&pairs[i]);
+		if (!ret)
+			ret = in_time(ctx, began, "destroying two queue pairs");
+	}
+	/* Nothing waits any more: a page that is answered goes to nobody. */
+	if (!ret)
+		ret = stuck_answer(&stuck, 0, PAGES);
+	if (!ret && memcmp(stuck.mem.addr, stuck.content, LENGTH))
+		ret = odp_fail(EBADMSG, "a queue pair that is gone has written");
+	if (!ret)
+		ret = want_stuck(false);
+	stuck_close(&stuck);
+	return ret;
+}
+
+/*
+ * The end goes that sent what waits at the other: a responder of READs, and a sender
+ * of datagrams. What waits has no claim on it.
+ */
+static int destroy_sender(struct ctx *ctx, uint64_t type)
+{
+	struct odp_pair_attr attr = impatient;
+	uint64_t began, parked = counter(ctx, "odp_parked");
+	struct odp_pair pair = {};
+	struct odp_end *sender;
+	struct stuck stuck;
+	struct ibv_sge sge;
+	int ret;
+
+	attr.type = type;
+	ret = odp_connect(&pair, &ctx->dev, &attr);
+	if (!ret)
+		ret = stuck_open(ctx, &stuck);
+	sge = odp_sge(&stuck.mr, 0, 4 * PAGE);
+	if (!ret && type == IBV_QPT_RC) {
+		ret = odp_post(&pair.local, IBV_WR_RDMA_READ, 0, &sge, 1, &ctx->peer_mr, 0);
+	} else if (!ret) {
+		ret = odp_post_recv(&pair.remote, 0, &sge, 1);
+		sge = odp_sge(&ctx->peer_mr, 0, 100);
+		if (!ret)
+			ret = odp_post(&pair.local, IBV_WR_SEND, 0, &sge, 1, NULL, 0);
+	}
+	if (!ret)
+		ret = wait_counter(ctx, "odp_parked", parked + 1);
+	sender = type == IBV_QPT_RC ? &pair.remote : &pair.local;
+	began = odp_now();
+	if (!ret && ibv_destroy_qp(sender->qp))
+		ret = fail_errno("ibv_destroy_qp");
+	else if (!ret)
+		sender->qp = NULL;
+	if (!ret)
+		ret = in_time(ctx, began, "destroying the sender");
+	odp_disconnect(&pair);
+	stuck_close(&stuck);
+	return ret;
+}
+
+/* The MR goes, and what waited for it ends as if it had never been there. */
+static int dereg_mr(struct ctx *ctx, uint64_t wait_ms)
+{
+	static const enum ibv_wc_status status[] = {
+		IBV_WC_LOC_QP_OP_ERR, IBV_WC_LOC_PROT_ERR,
+		IBV_WC_REM_ACCESS_ERR, IBV_WC_REM_ACCESS_ERR,
+	};
+	struct odp_pair pairs[4] = {};
+	struct stuck stuck;
+	unsigned int i;
+	uint64_t began;
+	int ret;
+
+	ret = stuck_open(ctx, &stuck);
+	if (!ret)
+		ret = park_all(ctx, pairs, &stuck);
+	sleep_ms(wait_ms);
+	began = odp_now();
+	if (!ret)
+		ret = odp_dereg(&stuck.mr);
+	if (!ret)
+		ret = in_time(ctx, began, "ibv_dereg_mr()");
+	for (i = 0; !ret && i < ARRAY_SIZE(pairs); i++)
+		ret = want_status(&pairs[i].local, status[i], "the operation");
+	if (!ret)
+		ret = want_stuck(false);
+	for (i = 0; i < ARRAY_SIZE(pairs); i++)
+		odp_disconnect(&pairs[i]);
+	stuck_close(&stuck);
+	return ret;
 }
 
 /* In a child: park, tell the parent, and wait for what comes. @device or the same. */
@@ -1235,6 +1406,12 @@ static const struct test {
 	{ "ud_header_once", ud_header_once, 0 },
 	{ "uc_queue_is_bounded", queue_is_bounded, IBV_QPT_UC },
 	{ "ud_queue_is_bounded", queue_is_bounded, IBV_QPT_UD },
+	{ "beside_a_message", beside_a_message, 0 },
+	{ "ud_payload_refused", ud_payload_refused, 0 },
+	{ "drained", drained, 0 },
+	{ "destroy_sender_rc", destroy_sender, IBV_QPT_RC },
+	{ "destroy_sender_uc", destroy_sender, IBV_QPT_UC },
+	{ "destroy_sender_ud", destroy_sender, IBV_QPT_UD },
 	{ "destroy_qp", destroy_qp, 0 },
 	{ "destroy_qp_after_nak", destroy_qp, 100 },
 	{ "dereg_mr", dereg_mr, 0 },

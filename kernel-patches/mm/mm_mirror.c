@@ -74,6 +74,7 @@
 #include <linux/sched/signal.h>
 #include <linux/slab.h>
 
+#include "internal.h"
 #include "mm_mirror_table.h"
 
 #define CREATE_TRACE_POINTS
@@ -183,8 +184,8 @@ static struct mm_mirror_seg *seg_make(struct mm_mirror *mirror,
 	seg = seg_find(mirror, addr);
 	if (seg)
 		return seg;
-	/* The first notifier of an mm takes its lock for writing. */
-	if (nowait && !READ_ONCE(mm->notifier_subscriptions))
+	/* The first one of an mm takes its lock for writing. */
+	if (nowait && !mmu_interval_notifier_ready(mm))
 		return ERR_PTR(-EAGAIN);
 	if (!mirror->lock) {
 		if (!nowait)

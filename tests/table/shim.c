@@ -38,6 +38,7 @@ static unsigned int rcu_readers;
 static __thread unsigned int rcu_self;		/* 1 and up */
 static pthread_mutex_t rcu_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct rcu_head *rcu_list;
+static __thread struct rcu_head *rcu_later;	/* when this thread leaves its section */
 
 void rcu_read_lock(void)
 {
@@ -51,19 +52,42 @@ void rcu_read_lock(void)
 			    __atomic_load_n(&rcu_epoch, __ATOMIC_SEQ_CST), __ATOMIC_SEQ_CST);
 }
 
-void rcu_read_unlock(void)
+/* What this thread has called call_rcu() for. */
+static void rcu_queue(void)
 {
-	if (!--shim_atomic)
-		__atomic_store_n(&rcu_reader[rcu_self - 1], 0, __ATOMIC_RELEASE);
+	struct rcu_head *head, *next;
+
+	pthread_mutex_lock(&rcu_lock);
+	for (head = rcu_later; head; head = next) {
+		next = head->next;
+		head->next = rcu_list;
+		rcu_list = head;
+	}
+	pthread_mutex_unlock(&rcu_lock);
+	rcu_later = NULL;
 }
 
+void rcu_read_unlock(void)
+{
+	if (--shim_atomic)
+		return;
+	__atomic_store_n(&rcu_reader[rcu_self - 1], 0, __ATOMIC_RELEASE);
+	if (rcu_later)
+		rcu_queue();
+}
+
+/*
+ * A node of an xarray comes here before it is unlinked, with the lock held. In the
+ * kernel a grace period lasts so much longer than the lock is held that it does not
+ * matter; here one could end before a reader does that began in between.
+ */
 void call_rcu(struct rcu_head *head, void (*func)(struct rcu_head *head))
 {
 	head->func = func;
-	pthread_mutex_lock(&rcu_lock);
-	head->next = rcu_list;
-	rcu_list = head;
-	pthread_mutex_unlock(&rcu_lock);
+	head->next = rcu_later;
+	rcu_later = head;
+	if (!shim_atomic)
+		rcu_queue();
 }
 
 void rcu_barrier(void)
