@@ -13,6 +13,8 @@
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/fiemap.h>
+#include <linux/fs.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
@@ -37,7 +39,6 @@
 #define PAGE		4096UL
 #define PAGES		64
 #define LENGTH		(PAGES * PAGE)
-#define REFUSED		(1u << IBV_WC_REM_ACCESS_ERR | 1u << IBV_WC_REM_OP_ERR)
 #define TRACING		"/sys/kernel/tracing/"
 
 struct ctx {
@@ -59,31 +60,65 @@ static int reg(struct ctx *ctx, struct odp_mr *mr, void *addr, size_t length)
 	return odp_reg(mr, &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 }
 
-static int check_bytes(const void *at, size_t length, uint64_t seed, const char *what)
+static int check_bytes(const void *at, size_t length, uint64_t seed, uint64_t offset,
+		       const char *what)
 {
 	struct odp_mismatch bad;
 
-	if (odp_verify(at, length, seed, 0, &bad))
+	if (odp_verify(at, length, seed, offset, &bad))
 		return 0;
 	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
 			bad.got, bad.expected, bad.count);
 }
 
-/* A one-sided operation that has to fail with a status of @wanted. */
-static int want_refusal(struct ctx *ctx, const struct odp_mr *mr, enum ibv_wr_opcode opcode,
-			unsigned int wanted)
+/* An operation that has to fail with @wanted. The queue pairs are new after it. */
+static int want_status(struct ctx *ctx, enum ibv_wr_opcode opcode, const struct odp_mr *local,
+		       const struct odp_mr *remote, enum ibv_wc_status wanted)
 {
-	struct ibv_sge sge = odp_sge(&ctx->peer_mr, 0, 1000);
+	struct ibv_sge sge = odp_sge(local, 0, 1000);
 	struct ibv_wc wc;
 	int ret;
 
-	ret = odp_post(&ctx->pair.local, opcode, 0, &sge, 1, mr, 0);
+	ret = odp_post(&ctx->pair.local, opcode, 0, &sge, 1, remote, 0);
 	if (!ret)
 		ret = odp_wait(&ctx->pair.local, &wc, ODP_WAIT_MS);
 	odp_disconnect(&ctx->pair);
-	if (!ret && (wc.status == IBV_WC_SUCCESS || !(wanted >> wc.status & 1)))
-		ret = odp_fail(EPROTO, "completed with \"%s\"", ibv_wc_status_str(wc.status));
+	if (!ret && wc.status != wanted)
+		ret = odp_fail(EPROTO, "completed with \"%s\", not \"%s\"",
+			       ibv_wc_status_str(wc.status), ibv_wc_status_str(wanted));
 	return ret ? ret : odp_connect(&ctx->pair, &ctx->dev, NULL);
+}
+
+/*
+ * The first bytes of @mr, as the responder's, the requester's and the completer's.
+ * What the process may not do either is a wrong access; where the access is right
+ * and the memory is not there, the operation has failed.
+ */
+static int want_refusal(struct ctx *ctx, const struct odp_mr *mr, bool wrong_access)
+{
+	const enum ibv_wc_status remote = wrong_access ? IBV_WC_REM_ACCESS_ERR : IBV_WC_REM_OP_ERR;
+	const enum ibv_wc_status local = wrong_access ? IBV_WC_LOC_PROT_ERR : IBV_WC_LOC_QP_OP_ERR;
+	const struct odp_mr *peer = &ctx->peer_mr;
+	int ret;
+
+	ret = want_status(ctx, IBV_WR_RDMA_READ, peer, mr, remote);
+	if (!ret)
+		ret = want_status(ctx, IBV_WR_RDMA_WRITE, peer, mr, remote);
+	if (!ret)
+		ret = want_status(ctx, IBV_WR_RDMA_WRITE, mr, peer, local);
+	if (!ret)
+		ret = want_status(ctx, IBV_WR_RDMA_READ, mr, peer, local);
+	return ret;
+}
+
+static int write_file(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_TRUNC);
+	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+
+	if (fd >= 0)
+		close(fd);
+	return n < 0 ? odp_fail(errno, "%s: %s", path, strerror(errno)) : 0;
 }
 
 /* --- userfaultfd ---------------------------------------------------------------- */
@@ -176,7 +211,7 @@ static int uffd_read(struct ctx *ctx)
 	if (!ret)
 		ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH);
 	if (!ret)
-		ret = check_bytes(ctx->peer, LENGTH, 77, "what was read");
+		ret = check_bytes(ctx->peer, LENGTH, 77, 0, "what was read");
 	if (!ret && handler.faults != PAGES)
 		ret = odp_fail(EPROTO, "the handler answered %u faults, not %d", handler.faults,
 			       PAGES);
@@ -230,7 +265,7 @@ static int uffd_user_mode_only(struct ctx *ctx)
 	if (!ret)
 		ret = reg(ctx, &mr, mem.addr, LENGTH);
 	if (!ret)
-		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_READ, REFUSED);
+		ret = want_refusal(ctx, &mr, true);
 	if (!ret && handler.faults)
 		ret = odp_fail(EPROTO, "the handler saw the fault");
 	odp_dereg(&mr);
@@ -259,13 +294,11 @@ static int secretmem(struct ctx *ctx)
 		return fail_errno("mmap");
 	ret = reg(ctx, &mr, addr, LENGTH);
 	if (!ret)
-		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_WRITE, REFUSED);
+		ret = want_refusal(ctx, &mr, true);
 	if (!ret) {
 		memset(addr, 0x55, LENGTH);
-		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_WRITE, REFUSED);
+		ret = want_refusal(ctx, &mr, true);
 	}
-	if (!ret)
-		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_READ, REFUSED);
 	if (!ret && (addr[0] != 0x55 || memcmp(addr, addr + 1, LENGTH - 1)))
 		ret = odp_fail(EBADMSG, "secret memory was written");
 	odp_dereg(&mr);
@@ -288,7 +321,7 @@ static int behind_the_end(struct ctx *ctx)
 		return fail_errno("mmap");
 	ret = reg(ctx, &mr, addr + PAGE, LENGTH - PAGE);
 	if (!ret)
-		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_WRITE, REFUSED);
+		ret = want_refusal(ctx, &mr, true);
 	/* The file grows, and the same region works. */
 	if (!ret && ftruncate(fd, LENGTH))
 		ret = fail_errno("ftruncate");
@@ -296,7 +329,7 @@ static int behind_the_end(struct ctx *ctx)
 	if (!ret)
 		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH - PAGE);
 	if (!ret)
-		ret = check_bytes(addr + PAGE, LENGTH - PAGE, 9, "the file");
+		ret = check_bytes(addr + PAGE, LENGTH - PAGE, 9, 0, "the file");
 	odp_dereg(&mr);
 	munmap(addr, LENGTH);
 	close(fd);
@@ -327,7 +360,7 @@ static int poisoned_page(struct ctx *ctx)
 	if (!ret && madvise(mem.addr, PAGE, MADV_HWPOISON))
 		ret = fail_errno("MADV_HWPOISON");
 	if (!ret)
-		ret = want_refusal(ctx, &mr, IBV_WR_RDMA_READ, REFUSED);
+		ret = want_refusal(ctx, &mr, false);
 	memset(ctx->peer, 0, LENGTH);
 	if (!ret)
 		ret = odp_read(&ctx->pair, &ctx->peer_mr, PAGE, &mr, PAGE, LENGTH - PAGE);
@@ -338,17 +371,54 @@ static int poisoned_page(struct ctx *ctx)
 	return ret;
 }
 
-/* --- tracepoints ------------------------------------------------------------------- */
-
-static int write_file(const char *path, const char *text)
+/*
+ * A part of persistent memory is known to be bad, as the kernel notes it after a
+ * machine check or when the platform says so. QEMU has no way to inject it.
+ */
+static int media_error(struct ctx *ctx)
 {
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
+	struct {
+		struct fiemap map;
+		struct fiemap_extent extent;
+	} where = { .map = { .fm_length = PAGE, .fm_extent_count = 1 } };
+	struct odp_mr mr = { 0 };
+	char text[64];
+	uint8_t *addr;
+	int fd, ret;
 
-	if (fd >= 0)
-		close(fd);
-	return n < 0 ? odp_fail(errno, "%s: %s", path, strerror(errno)) : 0;
+	/* The file stays, so that nobody else gets its blocks. */
+	fd = open("/mnt/pmem/bad", O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	if (fd < 0)
+		return odp_fail(ENODEV, "unavailable: no /mnt/pmem (tests/vm/run --pmem)");
+	addr = ftruncate(fd, LENGTH) ? MAP_FAILED :
+		mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (addr == MAP_FAILED)
+		return fail_errno("/mnt/pmem/bad");
+	odp_fill(addr, LENGTH, 21, 0);
+	if (fsync(fd) || ioctl(fd, FS_IOC_FIEMAP, &where) || !where.map.fm_mapped_extents)
+		return fail_errno("FS_IOC_FIEMAP");
+	ret = reg(ctx, &mr, addr, LENGTH);
+	if (!ret)
+		ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH);
+	snprintf(text, sizeof(text), "%llu 8", where.extent.fe_physical / 512);
+	if (!ret)
+		ret = write_file("/sys/block/pmem0/badblocks", text);
+	if (!ret && madvise(addr, LENGTH, MADV_DONTNEED))
+		ret = fail_errno("MADV_DONTNEED");
+	if (!ret)
+		ret = want_refusal(ctx, &mr, false);
+	memset(ctx->peer, 0, LENGTH);
+	if (!ret)
+		ret = odp_read(&ctx->pair, &ctx->peer_mr, PAGE, &mr, PAGE, LENGTH - PAGE);
+	if (!ret)
+		ret = check_bytes(ctx->peer + PAGE, LENGTH - PAGE, 21, PAGE, "the rest of the file");
+	odp_dereg(&mr);
+	munmap(addr, LENGTH);
+	close(fd);
+	return ret;
 }
+
+/* --- tracepoints ------------------------------------------------------------------- */
 
 /* Does a line of the trace have @event and all of @text? */
 static int want_trace(const char *event, const char *text)
@@ -412,6 +482,7 @@ static const struct test {
 	{ "secretmem", secretmem },
 	{ "behind_the_end", behind_the_end },
 	{ "poisoned_page", poisoned_page },
+	{ "media_error", media_error },
 	{ "tracepoints", tracepoints },
 };
 

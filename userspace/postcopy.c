@@ -28,8 +28,8 @@
  *   own, as the client's may be waiting for it, and its bounce page is pinned.
  * - userfaultfd() is called without UFFD_USER_MODE_ONLY, because the device's
  *   faults are the kernel's. That takes root or vm.unprivileged_userfaultfd=1.
- * - A handler that gives up closes the descriptor before anything else. A fault
- *   that nobody answers holds up its queue pair, and whoever destroys that.
+ * - A handler that gives up closes the descriptor before anything else: until
+ *   then each transfer that met an absent page waits.
  */
 #define _GNU_SOURCE
 #include "odp.h"
