@@ -94,7 +94,6 @@ int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, int access,
 		ib_umem_release(&umem_odp->umem);
 		return -ENOMEM;
 	}
-	mr->umem = &umem_odp->umem;
 	mr->ibmr.type = IB_MR_TYPE_USER;
 	mr->state = RXE_MR_STATE_VALID;
 	return 0;
@@ -141,7 +140,7 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
 		    unsigned int length, unsigned int more,
 		    enum rxe_mr_copy_dir dir, struct rxe_odp_wait *wait)
 {
-	unsigned long va = mr->umem->address + (iova - mr->ibmr.iova);
+	unsigned long va = mr->odp->umem->umem.address + (iova - mr->ibmr.iova);
 	bool write = dir == RXE_TO_MR_OBJ;
 	enum mm_mirror_fault_kind kind = write ? MM_MIRROR_FAULT_WRITE :
 						 MM_MIRROR_FAULT_READ;

@@ -73,7 +73,7 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 		 unsigned long end, enum mm_mirror_fault_kind kind,
 		 struct rxe_odp_wait *wait);
 void rxe_odp_wait_init(struct rxe_odp_wait *wait, struct rxe_task *task,
-		       enum rxe_odp_step step);
+		       const char *step);
 void rxe_odp_wait_end(struct rxe_odp_wait *wait);
 void rxe_odp_stop(struct rxe_qp *qp);
 u8 rxe_odp_rnr_timer(struct rxe_qp *qp, u32 psn);
@@ -107,7 +107,7 @@ static inline void rxe_odp_exit(void) {}
 static inline void rxe_odp_destroy(struct rxe_odp *odp) {}
 static inline void rxe_odp_wait_init(struct rxe_odp_wait *wait,
 				     struct rxe_task *task,
-				     enum rxe_odp_step step) {}
+				     const char *step) {}
 static inline void rxe_odp_wait_end(struct rxe_odp_wait *wait) {}
 static inline void rxe_odp_stop(struct rxe_qp *qp) {}
 static inline void rxe_odp_orphan(struct sk_buff_head *pkts) {}

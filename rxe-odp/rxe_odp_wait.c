@@ -44,7 +44,7 @@
 #include "rxe_odp.h"
 
 #define CREATE_TRACE_POINTS
-#include "rxe_trace.h"
+#include <trace/events/rxe.h>
 
 /* Faults of one process that are under way at a time; the others queue. */
 #define RXE_ODP_MM_FAULTS	16
@@ -73,8 +73,8 @@ struct rxe_odp_mm {
 struct rxe_odp_fault {
 	struct rxe_odp		*odp;		/* a reference */
 	enum mm_mirror_fault_kind kind;
-	unsigned long		at;		/* all below is done, and up to */
-	unsigned long		upto;		/* here it is under way */
+	unsigned long		at;		/* below all is done */
+	unsigned long		until;		/* below it is under way */
 	unsigned long		end;
 	struct list_head	entry;		/* in odp->faults */
 	struct list_head	turn;		/* in running or queued of odp->mm */
@@ -182,14 +182,16 @@ static void wait_wake(struct rxe_odp_wait *wait, int err)
 static void fault_close(struct rxe_odp_fault *fault, int err)
 {
 	struct rxe_odp_wait *wait, *next;
+	bool same;
 
 	lockdep_assert_held(&odp_lock);
 	list_del_init(&fault->entry);
-	/* The error is of some page in [at, upto): who asked for less asks again */
-	list_for_each_entry_safe(wait, next, &fault->waits, entry)
-		wait_wake(wait, wait->start <= fault->at &&
-				wait->end >= fault->upto &&
-				wait->kind == fault->kind ? err : 0);
+	list_for_each_entry_safe(wait, next, &fault->waits, entry) {
+		/* The error is of some page: who asked for less asks again */
+		same = wait->start <= fault->at && wait->end >= fault->until &&
+		       wait->kind == fault->kind;
+		wait_wake(wait, same ? err : 0);
+	}
 }
 
 static void fault_run(struct rxe_odp_fault *fault)
@@ -245,7 +247,7 @@ void rxe_odp_destroy(struct rxe_odp *odp)
 	kref_put(&odp->ref, odp_release);
 }
 
-/* Fault [at, upto). A signal stops that, and is for good if @fault is cancelled. */
+/* Fault [at, until). A signal stops that, and is for good if @fault is cancelled. */
 static int fault_some(struct rxe_odp_fault *fault)
 {
 	unsigned long deadline = jiffies + RXE_ODP_FAULT_TIMEOUT;
@@ -253,7 +255,7 @@ static int fault_some(struct rxe_odp_fault *fault)
 
 	do {
 		err = mm_mirror_fault(odp_mirror(fault->odp), fault->at,
-				      fault->upto, fault->kind);
+				      fault->until, fault->kind);
 		if (err != -EBUSY && err != -ENOMEM && err != -EINTR)
 			break;
 		flush_signals(current);
@@ -265,7 +267,7 @@ static int fault_some(struct rxe_odp_fault *fault)
 }
 
 /*
- * [at, upto) is there: who waits for it goes on. Nobody waits for what is ahead of
+ * [at, until) is there: who waits for it goes on. Nobody waits for what is ahead of
  * that, so it is not gone on with where others wait for their turn.
  */
 static bool fault_advance(struct rxe_odp_fault *fault)
@@ -276,11 +278,11 @@ static bool fault_advance(struct rxe_odp_fault *fault)
 	spin_lock(&odp_lock);
 	list_for_each_entry_safe(wait, next, &fault->waits, entry)
 		wait_wake(wait, 0);
-	more = !fault->cancelled && fault->upto < fault->end &&
+	more = !fault->cancelled && fault->until < fault->end &&
 	       list_empty(&fault->odp->mm->queued);
 	if (more) {
-		fault->at = fault->upto;
-		fault->upto = min(fault->at + RXE_ODP_AHEAD, fault->end);
+		fault->at = fault->until;
+		fault->until = min(fault->at + RXE_ODP_AHEAD, fault->end);
 	}
 	spin_unlock(&odp_lock);
 	return more;
@@ -378,7 +380,7 @@ static struct rxe_odp_fault *fault_find(struct rxe_odp *odp,
 
 	lockdep_assert_held(&odp_lock);
 	list_for_each_entry(fault, &odp->faults, entry)
-		if (fault->at <= start && end <= fault->upto &&
+		if (fault->at <= start && end <= fault->until &&
 		    (fault->kind == kind ||
 		     fault->kind == MM_MIRROR_FAULT_WRITE))
 			return fault;
@@ -451,7 +453,7 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 	new = kzalloc(sizeof(*new), GFP_KERNEL | __GFP_NOFAIL);
 	new->kind = kind;
 	new->at = start;
-	new->upto = need;
+	new->until = need;
 	new->end = PAGE_ALIGN(end);
 	INIT_LIST_HEAD(&new->entry);
 	INIT_LIST_HEAD(&new->turn);
@@ -488,8 +490,8 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 	}
 
 	rxe_counter_inc(to_rdev(qp->ibqp.device), RXE_CNT_ODP_PARKED);
-	trace_rxe_odp_park(qp, wait->step, odp->umem->umem.address, start,
-			   need, kind);
+	trace_rxe_odp_park(qp_num(qp), wait->step, odp->umem->umem.address,
+			   start, need, kind);
 	return -EAGAIN;
 }
 
@@ -505,11 +507,11 @@ void __rxe_odp_done(struct rxe_odp_wait *wait)
 	wait->err = 0;
 	rxe_counter_add(to_rdev(qp->ibqp.device), RXE_CNT_ODP_PARKED_US,
 			div_u64(ns, NSEC_PER_USEC));
-	trace_rxe_odp_resume(qp, wait->step, ns);
+	trace_rxe_odp_resume(qp_num(qp), wait->step, ns);
 }
 
 void rxe_odp_wait_init(struct rxe_odp_wait *wait, struct rxe_task *task,
-		       enum rxe_odp_step step)
+		       const char *step)
 {
 	wait->task = task;
 	wait->step = step;
@@ -551,7 +553,7 @@ void rxe_odp_stop(struct rxe_qp *qp)
 	spin_lock(&odp_lock);
 	for (i = 0; i < ARRAY_SIZE(waits); i++) {
 		waits[i]->stopped = true;
-		parked |= waits[i]->fault != NULL;
+		parked |= !!waits[i]->fault;
 		wait_leave(waits[i]);
 	}
 	spin_unlock(&odp_lock);
@@ -580,7 +582,7 @@ u8 rxe_odp_rnr_timer(struct rxe_qp *qp, u32 psn)
 		     2 * RXE_ODP_SILENCE_MS * USEC_PER_MSEC);
 	timer = rxe_rnr_timer(qp->attr.min_rnr_timer, usec, &usec);
 	rxe_counter_inc(to_rdev(qp->ibqp.device), RXE_CNT_ODP_RNR);
-	trace_rxe_odp_rnr_nak(qp, psn, waited, usec * NSEC_PER_USEC);
+	trace_rxe_odp_rnr_nak(qp_num(qp), psn, waited, usec * NSEC_PER_USEC);
 	return timer;
 }
 

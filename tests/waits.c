@@ -595,7 +595,10 @@ static int srq_taken_once(struct ctx *ctx, uint64_t ms)
 	return ret;
 }
 
-/* A UD receive has a network header in front, and both parts have to wait. */
+/*
+ * A UD receive has a network header in front, and both parts have to wait. It is from
+ * a shared receive queue: one of the queue pair's own is fetched anew each time.
+ */
 static int ud_header_once(struct ctx *ctx, uint64_t unused)
 {
 	struct odp_pair_attr attr = impatient;
@@ -606,6 +609,7 @@ static int ud_header_once(struct ctx *ctx, uint64_t unused)
 
 	(void)unused;
 	attr.type = IBV_QPT_UD;
+	attr.srq = true;
 	ret = reconnect(ctx, &attr);
 	if (!ret)
 		ret = stuck_open(ctx, &stuck);
@@ -725,7 +729,7 @@ static int post_write(struct ctx *ctx, struct odp_pair *pair, struct stuck *stuc
  */
 static int beside_a_message(struct ctx *ctx, uint64_t unused)
 {
-	struct ibv_sge whole = odp_sge(&ctx->peer_mr, 0, 40 * PAGE);
+	struct ibv_sge whole = odp_sge(&ctx->peer_mr, 0, 40 * PAGE), page;
 	struct odp_pair other = {};
 	struct stuck stuck;
 	int ret;
@@ -740,14 +744,18 @@ static int beside_a_message(struct ctx *ctx, uint64_t unused)
 	if (!ret)
 		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_WRITE, 0, &whole, 1, &stuck.mr, 0);
 	sleep_ms(50);
-	/* Page 0 is what that waits for; the other wants page 30, and gets it. */
+	/* Page 0 is what that waits for; the other sends from page 30, and gets it. */
+	page = odp_sge(&stuck.mr, 30 * PAGE, 100);
 	if (!ret)
-		ret = post_write(ctx, &other, &stuck, 30);
+		ret = odp_post(&other.local, IBV_WR_RDMA_WRITE, 0, &page, 1, &ctx->peer_mr,
+			       100 * PAGE);
 	sleep_ms(20);
 	if (!ret)
 		ret = stuck_answer(&stuck, 30, 1);
 	if (!ret)
 		ret = odp_wait_success(&other.local, "the other WRITE", 100);
+	if (!ret)
+		ret = check_bytes(ctx->peer + 100 * PAGE, 100, CONTENT, 30 * PAGE, "what it wrote");
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.local, "the long WRITE");
 	if (!ret)
@@ -968,7 +976,11 @@ static int destroy_sender(struct ctx *ctx, uint64_t type)
 		sender->qp = NULL;
 	if (!ret)
 		ret = in_time(ctx, began, "destroying the sender");
+	/* And the other one, with what nobody asks for again. */
+	began = odp_now();
 	odp_disconnect(&pair);
+	if (!ret)
+		ret = in_time(ctx, began, "destroying what waits");
 	stuck_close(&stuck);
 	return ret;
 }
