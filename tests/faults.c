@@ -27,19 +27,16 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "guest.h"
 #include "suite.h"
 
 #ifndef __NR_memfd_secret
 #define __NR_memfd_secret	447
 #endif
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY	1
-#endif
 
 #define PAGE		4096UL
 #define PAGES		64
 #define LENGTH		(PAGES * PAGE)
-#define TRACING		"/sys/kernel/tracing/"
 
 struct ctx {
 	struct odp_dev dev;
@@ -49,11 +46,6 @@ struct ctx {
 };
 
 /* --- helpers ------------------------------------------------------------------ */
-
-static int fail_errno(const char *what)
-{
-	return odp_fail(errno, "%s: %s", what, strerror(errno));
-}
 
 static int reg(struct ctx *ctx, struct odp_mr *mr, void *addr, size_t length)
 {
@@ -111,16 +103,6 @@ static int want_refusal(struct ctx *ctx, const struct odp_mr *mr, bool wrong_acc
 	return ret;
 }
 
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
-
-	if (fd >= 0)
-		close(fd);
-	return n < 0 ? odp_fail(errno, "%s: %s", path, strerror(errno)) : 0;
-}
-
 /* --- userfaultfd ---------------------------------------------------------------- */
 
 struct handler {
@@ -140,16 +122,16 @@ static void *handle_faults(void *arg)
 	struct uffd_msg msg;
 
 	while (!__atomic_load_n(&handler->stop, __ATOMIC_RELAXED)) {
-		struct uffdio_copy copy = { .len = PAGE };
+		size_t offset;
 
 		if (poll(&pollfd, 1, 50) != 1 ||
 		    read(handler->fd, &msg, sizeof(msg)) != sizeof(msg) ||
 		    msg.event != UFFD_EVENT_PAGEFAULT)
 			continue;
 		usleep(handler->delay_us);
-		copy.dst = msg.arg.pagefault.address & ~(PAGE - 1);
-		copy.src = (uintptr_t)handler->content + (copy.dst - (uintptr_t)handler->addr);
-		if (!ioctl(handler->fd, UFFDIO_COPY, &copy))
+		offset = (msg.arg.pagefault.address & ~(PAGE - 1)) - (uintptr_t)handler->addr;
+		if (!guest_uffd_copy(handler->fd, handler->addr + offset,
+				     handler->content + offset, PAGE))
 			handler->faults++;
 	}
 	return NULL;
@@ -157,21 +139,13 @@ static void *handle_faults(void *arg)
 
 static int handler_open(struct handler *handler, uint8_t *addr, int flags)
 {
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = {
-		.range = { .start = (uintptr_t)addr, .len = LENGTH },
-		.mode = UFFDIO_REGISTER_MODE_MISSING,
-	};
-
 	handler->addr = addr;
-	handler->fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
+	handler->fd = guest_uffd(addr, LENGTH, flags);
 	if (handler->fd < 0)
-		return fail_errno("userfaultfd");
-	if (ioctl(handler->fd, UFFDIO_API, &api) || ioctl(handler->fd, UFFDIO_REGISTER, &range))
-		return fail_errno("UFFDIO_REGISTER");
+		return handler->fd;
 	handler->content = malloc(LENGTH);
 	if (!handler->content)
-		return fail_errno("malloc");
+		return guest_fail("malloc");
 	odp_fill(handler->content, LENGTH, 77, 0);
 	if (pthread_create(&handler->thread, NULL, handle_faults, handler))
 		return odp_fail(EAGAIN, "pthread_create");
@@ -231,7 +205,7 @@ static int uffd_write(struct ctx *ctx)
 	int ret;
 
 	expected = malloc(LENGTH);
-	ret = expected ? map_anon(&mem) : fail_errno("malloc");
+	ret = expected ? map_anon(&mem) : guest_fail("malloc");
 	if (!ret)
 		ret = handler_open(&handler, mem.addr, 0);
 	if (!ret)
@@ -287,11 +261,11 @@ static int secretmem(struct ctx *ctx)
 	if (fd < 0)
 		return odp_fail(ENODEV, "memfd_secret: %s", strerror(errno));
 	if (ftruncate(fd, LENGTH))
-		return fail_errno("ftruncate");
+		return guest_fail("ftruncate");
 	addr = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	close(fd);
 	if (addr == MAP_FAILED)
-		return fail_errno("mmap");
+		return guest_fail("mmap");
 	ret = reg(ctx, &mr, addr, LENGTH);
 	if (!ret)
 		ret = want_refusal(ctx, &mr, true);
@@ -315,16 +289,16 @@ static int behind_the_end(struct ctx *ctx)
 
 	fd = memfd_create("faults", MFD_CLOEXEC);
 	if (fd < 0 || ftruncate(fd, PAGE))
-		return fail_errno("memfd_create");
+		return guest_fail("memfd_create");
 	addr = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (addr == MAP_FAILED)
-		return fail_errno("mmap");
+		return guest_fail("mmap");
 	ret = reg(ctx, &mr, addr + PAGE, LENGTH - PAGE);
 	if (!ret)
 		ret = want_refusal(ctx, &mr, true);
 	/* The file grows, and the same region works. */
 	if (!ret && ftruncate(fd, LENGTH))
-		ret = fail_errno("ftruncate");
+		ret = guest_fail("ftruncate");
 	odp_fill(ctx->peer, LENGTH, 9, 0);
 	if (!ret)
 		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH - PAGE);
@@ -358,7 +332,7 @@ static int poisoned_page(struct ctx *ctx)
 	/* The kernel tells who maps the page; who ignores that is killed. */
 	signal(SIGBUS, ignore_signal);
 	if (!ret && madvise(mem.addr, PAGE, MADV_HWPOISON))
-		ret = fail_errno("MADV_HWPOISON");
+		ret = guest_fail("MADV_HWPOISON");
 	if (!ret)
 		ret = want_refusal(ctx, &mr, false);
 	memset(ctx->peer, 0, LENGTH);
@@ -393,18 +367,18 @@ static int media_error(struct ctx *ctx)
 	addr = ftruncate(fd, LENGTH) ? MAP_FAILED :
 		mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (addr == MAP_FAILED)
-		return fail_errno("/mnt/pmem/bad");
+		return guest_fail("/mnt/pmem/bad");
 	odp_fill(addr, LENGTH, 21, 0);
 	if (fsync(fd) || ioctl(fd, FS_IOC_FIEMAP, &where) || !where.map.fm_mapped_extents)
-		return fail_errno("FS_IOC_FIEMAP");
+		return guest_fail("FS_IOC_FIEMAP");
 	ret = reg(ctx, &mr, addr, LENGTH);
 	if (!ret)
 		ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH);
 	snprintf(text, sizeof(text), "%llu 8", where.extent.fe_physical / 512);
 	if (!ret)
-		ret = write_file("/sys/block/pmem0/badblocks", text);
+		ret = guest_write("/sys/block/pmem0/badblocks", text);
 	if (!ret && madvise(addr, LENGTH, MADV_DONTNEED))
-		ret = fail_errno("MADV_DONTNEED");
+		ret = guest_fail("MADV_DONTNEED");
 	if (!ret)
 		ret = want_refusal(ctx, &mr, false);
 	memset(ctx->peer, 0, LENGTH);
@@ -420,22 +394,6 @@ static int media_error(struct ctx *ctx)
 
 /* --- tracepoints ------------------------------------------------------------------- */
 
-/* Does a line of the trace have @event and all of @text? */
-static int want_trace(const char *event, const char *text)
-{
-	char line[1024];
-	bool found = false;
-	FILE *trace;
-
-	trace = fopen(TRACING "trace", "r");
-	if (!trace)
-		return fail_errno(TRACING "trace");
-	while (!found && fgets(line, sizeof(line), trace))
-		found = strstr(line, event) && strstr(line, text);
-	fclose(trace);
-	return found ? 0 : odp_fail(ENOMSG, "no %s with \"%s\" was traced", event, text);
-}
-
 static int tracepoints(struct ctx *ctx)
 {
 	struct odp_mr mr = { 0 };
@@ -448,23 +406,23 @@ static int tracepoints(struct ctx *ctx)
 		return ret;
 	ret = reg(ctx, &mr, mem.addr, LENGTH);
 	if (!ret)
-		ret = write_file(TRACING "trace", "");
+		ret = guest_write(TRACING "trace", "");
 	if (!ret)
-		ret = write_file(TRACING "events/mm_mirror/enable", "1");
+		ret = guest_write(TRACING "events/mm_mirror/enable", "1");
 	if (!ret)
 		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, PAGE, 10);
 	if (!ret)
 		ret = odp_mem_discard(&mem, 0, LENGTH);
-	write_file(TRACING "events/mm_mirror/enable", "0");
+	guest_write(TRACING "events/mm_mirror/enable", "0");
 	if (!ret) {
 		snprintf(text, sizeof(text), "start=%#lx end=%#lx kind=write pages=1 order=0 ns=",
 			 (uintptr_t)mem.addr + PAGE, (uintptr_t)mem.addr + 2 * PAGE);
-		ret = want_trace("mm_mirror_fault:", text);
+		ret = guest_want_trace("mm_mirror_fault:", text);
 	}
 	if (!ret)
-		ret = want_trace("mm_mirror_fault:", " ret=0");
+		ret = guest_want_trace("mm_mirror_fault:", " ret=0");
 	if (!ret)
-		ret = want_trace("mm_mirror_invalidate:", "event=clear pages=1");
+		ret = guest_want_trace("mm_mirror_invalidate:", "event=clear pages=1");
 	odp_dereg(&mr);
 	odp_mem_unmap(&mem);
 	return ret;

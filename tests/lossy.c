@@ -13,18 +13,16 @@
  * random time for each page.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include "suite.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #define PAGE		4096UL
@@ -52,11 +50,6 @@ struct ctx {
 	struct side near, far;		/* the requester's, and the responder's */
 };
 
-static int fail_errno(const char *what)
-{
-	return odp_fail(errno ? errno : EIO, "%s: %s", what, strerror(errno));
-}
-
 static int shell(const char *format, int value)
 {
 	char command[256];
@@ -81,7 +74,6 @@ static void *handle(void *arg)
 	struct uffd_msg msg;
 
 	while (!__atomic_load_n(&side->stop, __ATOMIC_RELAXED)) {
-		struct uffdio_copy copy = { .len = PAGE };
 		size_t offset;
 
 		if (poll(&pollfd, 1, 20) != 1 ||
@@ -91,10 +83,9 @@ static void *handle(void *arg)
 		/* Most at once; some longer than a responder is silent. */
 		if (odp_random(&side->rng) % 4 == 0)
 			usleep(odp_random(&side->rng) % 40000);
-		copy.dst = msg.arg.pagefault.address & -PAGE;
-		offset = copy.dst - (uintptr_t)side->mem.addr;
-		copy.src = (uintptr_t)side->origin + offset;
-		if (!ioctl(side->fd, UFFDIO_COPY, &copy))
+		offset = (msg.arg.pagefault.address & -PAGE) - (uintptr_t)side->mem.addr;
+		if (!guest_uffd_copy(side->fd, (uint8_t *)side->mem.addr + offset,
+				     side->origin + offset, PAGE))
 			side->answered++;
 	}
 	return NULL;
@@ -102,8 +93,6 @@ static void *handle(void *arg)
 
 static int side_open(struct side *side, uint64_t seed)
 {
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct uffdio_api api = { .api = UFFD_API };
 	int ret;
 
 	side->rng = seed;
@@ -115,16 +104,12 @@ static int side_open(struct side *side, uint64_t seed)
 	side->content = malloc(LENGTH);
 	side->origin = malloc(LENGTH);
 	if (!side->content || !side->origin)
-		return fail_errno("malloc");
+		return guest_fail("malloc");
 	odp_fill(side->origin, LENGTH, seed, 0);
 	memcpy(side->content, side->origin, LENGTH);
-	side->fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	side->fd = guest_uffd(side->mem.addr, LENGTH, 0);
 	if (side->fd < 0)
-		return fail_errno("userfaultfd");
-	range.range.start = (uintptr_t)side->mem.addr;
-	range.range.len = LENGTH;
-	if (ioctl(side->fd, UFFDIO_API, &api) || ioctl(side->fd, UFFDIO_REGISTER, &range))
-		return fail_errno("UFFDIO_REGISTER");
+		return side->fd;
 	ret = odp_reg(&side->mr, &side->dev, side->mem.addr, LENGTH,
 		      ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 	if (!ret && pthread_create(&side->thread, NULL, handle, side))

@@ -14,6 +14,7 @@
  * cgroup of its own. Waiting is only ever for something that must come to pass.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include "suite.h"
 
 #include <errno.h>
@@ -38,7 +39,6 @@
 #define CHUNK		ODP_MIB		/* of one message at most, and the buffer's size */
 #define SETTLE_MS	30000
 #define CGROUPS		"/sys/fs/cgroup"
-#define TRACING		"/sys/kernel/tracing/"
 
 /* A connection and a pinned buffer, for one thread. */
 struct link {
@@ -68,13 +68,6 @@ struct test {
 static uint64_t below(struct ctx *ctx, uint64_t limit)
 {
 	return odp_random(&ctx->rng) % limit;
-}
-
-static int fail_errno(const char *what)
-{
-	int err = errno ? errno : EIO;
-
-	return odp_fail(err == ENODEV ? EIO : err, "%s: %s", what, strerror(err));
 }
 
 static void nap(void)
@@ -246,23 +239,12 @@ static size_t area_pages(const struct area *area)
 
 /* --- memory cgroups -------------------------------------------------------------- */
 
-static int write_file(const char *path, const char *value)
-{
-	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
-
-	if (fd < 0 || write(fd, value, strlen(value)) < 0)
-		ret = fail_errno(path);
-	if (fd >= 0)
-		close(fd);
-	return ret;
-}
-
 static int group_write(const char *group, const char *name, const char *value)
 {
 	char path[256];
 
 	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
-	return write_file(path, value);
+	return guest_write(path, value);
 }
 
 /* The number behind @key, or the first one with NULL, in a file of such lines. */
@@ -274,7 +256,7 @@ static long value_in(const char *path, const char *key)
 	char line[256];
 
 	if (!file)
-		return fail_errno(path);
+		return guest_fail(path);
 	while (value < 0 && fgets(line, sizeof(line), file))
 		if (!key || (!strncmp(line, key, length) && line[length] == ' '))
 			value = strtol(line + length, NULL, 10);
@@ -332,13 +314,13 @@ static long count_pagemap(const void *addr, size_t length, uint64_t bit)
 
 	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
 	if (fd < 0)
-		return fail_errno("/proc/self/pagemap");
+		return guest_fail("/proc/self/pagemap");
 	for (page = 0; page < length / PAGE; page += n) {
 		n = length / PAGE - page;
 		n = n < ARRAY_SIZE(entries) ? n : ARRAY_SIZE(entries);
 		if (pread(fd, entries, n * 8, ((uintptr_t)addr / PAGE + page) * 8) !=
 		    (ssize_t)(n * 8)) {
-			count = fail_errno("reading pagemap");
+			count = guest_fail("reading pagemap");
 			break;
 		}
 		for (i = 0; i < n; i++)
@@ -356,7 +338,7 @@ static long count_resident(const void *addr, size_t length)
 	size_t i;
 
 	if (!map || mincore((void *)addr, length, map))
-		count = fail_errno("mincore");
+		count = guest_fail("mincore");
 	for (i = 0; i < length / PAGE && count >= 0; i++)
 		count += map[i] & 1;
 	free(map);
@@ -373,7 +355,7 @@ static long area_resident(const struct area *area)
 
 static int drop_caches(void)
 {
-	return write_file("/proc/sys/vm/drop_caches", "3");
+	return guest_write("/proc/sys/vm/drop_caches", "3");
 }
 
 /*
@@ -389,7 +371,7 @@ static int page_out(const struct ctx *ctx, const struct area *area)
 
 	for (;;) {
 		if (madvise(area->mem.addr, area->mem.length, MADV_PAGEOUT))
-			return fail_errno("MADV_PAGEOUT");
+			return guest_fail("MADV_PAGEOUT");
 		if (ctx->group)
 			cached = group_stat(ctx->group, "swapcached");
 		left = area_resident(area);
@@ -507,7 +489,7 @@ static int free_write_reclaim(struct ctx *ctx, const struct test *test)
 		if (round)
 			ret = area_write(ctx, &area, 0, length);
 		if (!ret && madvise(area.mem.addr, length, MADV_FREE))
-			ret = fail_errno("MADV_FREE");
+			ret = guest_fail("MADV_FREE");
 		if (!ret)
 			ret = write_some(ctx, &area, written);
 		if (!ret)
@@ -601,7 +583,7 @@ static int flush_area(struct area *area, enum flush how)
 	default:
 		ret = fsync(area->mem.fd);
 	}
-	return ret ? fail_errno(flush_names[how]) : 0;
+	return ret ? guest_fail(flush_names[how]) : 0;
 }
 
 /* Read the whole file through @fd and compare. */
@@ -618,7 +600,7 @@ static int check_file(const char *what, const struct area *area, int fd)
 	for (done = 0; done < area->mem.length && !ret; done += n) {
 		n = pread(fd, at + done, area->mem.length - done, done);
 		if (n <= 0)
-			ret = fail_errno(what);
+			ret = guest_fail(what);
 	}
 	if (!ret)
 		ret = check_bytes(what, at, area->model, area->mem.length);
@@ -635,7 +617,7 @@ static int check_disk(const struct area *area)
 	snprintf(path, sizeof(path), "/proc/self/fd/%d", area->mem.fd);
 	fd = open(path, O_RDONLY | O_DIRECT | O_CLOEXEC);
 	if (fd < 0)
-		return fail_errno("O_DIRECT");
+		return guest_fail("O_DIRECT");
 	ret = check_file("on disk (O_DIRECT)", area, fd);
 	close(fd);
 	return ret;
@@ -703,7 +685,7 @@ static int file_write_fsdax(struct ctx *ctx, const struct test *test)
 		ret = check_disk(&area);
 	if (!ret) {
 		other = mmap(NULL, area.mem.length, PROT_READ, MAP_SHARED, area.mem.fd, 0);
-		ret = other == MAP_FAILED ? fail_errno("mmap") :
+		ret = other == MAP_FAILED ? guest_fail("mmap") :
 		      check_bytes("another mapping", other, area.model, area.mem.length);
 		if (other != MAP_FAILED)
 			munmap(other, area.mem.length);
@@ -763,7 +745,7 @@ static int two_qps_read_ahead(struct ctx *ctx, const struct test *test)
 		faults = vmstat("pgmajfault");
 		for (; !ret && reader.start < area.mem.length; reader.start += WINDOW) {
 			if (pthread_create(&thread, NULL, read_halves, &reader))
-				ret = fail_errno("pthread_create");
+				ret = guest_fail("pthread_create");
 			if (ret)
 				break;
 			for (at = reader.start; at < reader.start + WINDOW && !ret; at += 2 * PAGE)
@@ -815,7 +797,7 @@ static int group_make(char *group, size_t size)
 		return odp_fail(ENODEV, "unavailable: no memory cgroups");
 	snprintf(group, size, "odp-memory-%d-%u", getpid(), number++);
 	snprintf(path, sizeof(path), CGROUPS "/%s", group);
-	return mkdir(path, 0755) ? fail_errno(path) : 0;
+	return mkdir(path, 0755) ? guest_fail(path) : 0;
 }
 
 static void group_remove(const char *group)
@@ -851,11 +833,11 @@ static int child_start(struct ctx *ctx, const struct test *test, struct child *c
 	if (ret)
 		return ret;
 	if (pipe(fds))
-		return fail_errno("pipe");
+		return guest_fail("pipe");
 	fflush(stdout);
 	child->pid = fork();
 	if (child->pid < 0)
-		return fail_errno("fork");
+		return guest_fail("fork");
 	child->pipe = fds[0];
 	close(fds[!!child->pid]);
 	if (!child->pid) {
@@ -977,7 +959,7 @@ static int cgroup_table(struct ctx *ctx, const struct test *test)
 	(void)test;
 	addr = map_nothing(length, PROT_READ | PROT_WRITE);
 	if (addr == MAP_FAILED || madvise(addr, length, MADV_NOHUGEPAGE))
-		return fail_errno("mmap of 1 GiB");
+		return guest_fail("mmap of 1 GiB");
 	ret = odp_reg(&mr, &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 	slab = group_stat(group, "slab");
 	tables = group_stat(group, "pagetables");
@@ -1130,7 +1112,7 @@ static int sparse_register(struct ctx *ctx, const struct test *test)
 					    map_largest(&size->length);
 
 		if (addr == MAP_FAILED)
-			return fail_errno("mmap");
+			return guest_fail("mmap");
 		/* The first time fills caches. */
 		ret = register_costs(ctx, addr, size->length, size->cost);
 		if (!ret)
@@ -1167,7 +1149,7 @@ static int killed_child(struct ctx *ctx, const struct test *test)
 		ret = odp_post(end, IBV_WR_RDMA_WRITE, i, &sge, 1, &area.mr, i * CHUNK);
 	for (i = 0; i < OUTSTANDING && !ret; i++) {
 		if (write(ctx->pipe, "", 1) != 1)
-			ret = fail_errno("pipe");
+			ret = guest_fail("pipe");
 		if (!ret)
 			ret = odp_wait_success(end, "RDMA WRITE", CHUNK);
 	}
@@ -1219,11 +1201,11 @@ static int use_piece(struct ctx *ctx, struct area *area, size_t at, enum use use
 
 	if (use == BY_READ)
 		return pread(area->mem.fd, ctx->link.buf.addr, CHUNK, at) == (ssize_t)CHUNK ?
-		       0 : fail_errno("pread");
+		       0 : guest_fail("pread");
 	ret = read_expect(&ctx->link, &area->mr, at, CHUNK, area->model + at);
 	if (!ret && use == INVALIDATED &&
 	    (mprotect(addr, CHUNK, PROT_NONE) || mprotect(addr, CHUNK, PROT_READ | PROT_WRITE)))
-		ret = fail_errno("mprotect");
+		ret = guest_fail("mprotect");
 	return ret;
 }
 
@@ -1256,7 +1238,7 @@ static int accessed(struct ctx *ctx, const struct test *test)
 		ret = use_piece(ctx, &area, at, IN_PLACE);
 	fd = open("/proc/self/clear_refs", O_WRONLY | O_CLOEXEC);
 	if (!ret && write(fd, "3", 1) != 1)
-		ret = fail_errno("/proc/self/clear_refs");
+		ret = guest_fail("/proc/self/clear_refs");
 	close(fd);
 	for (i = 0; i < 2; i++)
 		for (at = CHUNK; at < area.mem.length && !ret; at += 2 * CHUNK)
@@ -1379,11 +1361,11 @@ static int count_begin(void)
 {
 	int ret;
 
-	ret = write_file(TRACING "kprobe_events",
+	ret = guest_write(TRACING "kprobe_events",
 			 "p:churn/tried mmu_interval_read_try_begin\n"
 			 "p:churn/waited mmu_interval_read_begin\n"
 			 "p:churn/heard mm_mirror_invalidate\n");
-	return ret ? ret : write_file(TRACING "events/churn/enable", "1");
+	return ret ? ret : guest_write(TRACING "events/churn/enable", "1");
 }
 
 static int count_end(struct churn_counts *counts)
@@ -1391,14 +1373,14 @@ static int count_end(struct churn_counts *counts)
 	long tried, waited;
 	int ret, end;
 
-	ret = write_file(TRACING "events/churn/enable", "0");
+	ret = guest_write(TRACING "events/churn/enable", "0");
 	tried = value_in(TRACING "kprobe_profile", "  tried");
 	waited = value_in(TRACING "kprobe_profile", "  waited");
 	counts->heard = value_in(TRACING "kprobe_profile", "  heard");
 	if (!ret && (tried < 0 || waited < 0 || counts->heard < 0))
 		ret = odp_fail(EPROTO, "the probes' counts are not in kprobe_profile");
 	counts->walks = tried + waited;
-	end = write_file(TRACING "kprobe_events",
+	end = guest_write(TRACING "kprobe_events",
 			 "-:churn/tried\n-:churn/waited\n-:churn/heard\n");
 	return ret ? ret : end;
 }
@@ -1421,7 +1403,7 @@ static int churn_run(struct ctx *ctx, enum churn_where where, bool churning,
 	if (ret)
 		goto out;
 	if (churning && pthread_create(&thread, NULL, churn_mappings, &churn)) {
-		ret = fail_errno("pthread_create");
+		ret = guest_fail("pthread_create");
 		churning = false;
 	}
 	if (!ret)

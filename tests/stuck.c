@@ -11,16 +11,11 @@
  * the requester, the completer and the responder.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include "suite.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/ioctl.h>
-#include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -30,7 +25,6 @@
 #define SPAN		(300 * 1000000UL)	/* ns of the guest's time */
 #define SETTLE		4			/* seconds until the RNR timers are long */
 #define KEEP		90			/* per cent */
-#define COUNTER		"/sys/class/infiniband/%s/ports/1/hw_counters/odp_parked"
 
 static const struct odp_pair_attr small = {
 	.mtu = 1024, .timeout = 14, .retry_cnt = 7, .rnr_retry = 7, .max_wr = 4, .max_sge = 1,
@@ -49,11 +43,6 @@ struct ctx {
 	struct odp_pair stuck[STUCK];
 	uint64_t alone[2];		/* operations undisturbed, by run_test()'s i */
 };
-
-static int fail_errno(const char *what)
-{
-	return odp_fail(errno ? errno : EIO, "%s: %s", what, strerror(errno));
-}
 
 static int count(struct ctx *ctx, const struct odp_mr *mr, size_t offset, uint64_t *ops)
 {
@@ -85,24 +74,9 @@ static int park(struct ctx *ctx, unsigned int i)
 	}
 }
 
-static unsigned long parked(struct ctx *ctx)
-{
-	unsigned long value = 0;
-	char path[256];
-	FILE *file;
-
-	snprintf(path, sizeof(path), COUNTER, ctx->dev.name);
-	file = fopen(path, "r");
-	if (file && fscanf(file, "%lu", &value) != 1)
-		value = 0;
-	if (file)
-		fclose(file);
-	return value;
-}
-
 static int park_all(struct ctx *ctx)
 {
-	unsigned long before = parked(ctx);
+	uint64_t before = guest_counter(&ctx->dev, "odp_parked"), waiting;
 	struct ibv_wc wc;
 	unsigned int i;
 	int ret = 0;
@@ -110,8 +84,9 @@ static int park_all(struct ctx *ctx)
 	for (i = 0; !ret && i < STUCK; i++)
 		ret = park(ctx, i);
 	nanosleep(&(struct timespec){ .tv_sec = SETTLE }, NULL);
-	if (!ret && parked(ctx) < before + STUCK)
-		ret = odp_fail(EPROTO, "only %lu of %d wait", parked(ctx) - before, STUCK);
+	waiting = guest_counter(&ctx->dev, "odp_parked") - before;
+	if (!ret && waiting < STUCK)
+		ret = odp_fail(EPROTO, "only %lu of %d wait", waiting, STUCK);
 	for (i = 0; !ret && i < STUCK; i++)
 		if (ibv_poll_cq(ctx->stuck[i].local.cq, 1, &wc))
 			ret = odp_fail(EPROTO, "pair %u completed with \"%s\"", i,
@@ -130,21 +105,15 @@ static const char *name_test(size_t i)
 
 static int open_memory(struct ctx *ctx)
 {
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
-	struct uffdio_api api = { .api = UFFD_API };
 	int ret;
 
 	ret = odp_mem_map(&ctx->mem, ODP_MEM_ANON, LENGTH, NULL);
 	if (ret)
 		return ret;
 	((uint8_t *)ctx->mem.addr)[STUCK * PAGE] = 1;
-	ctx->uffd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK);
+	ctx->uffd = guest_uffd(ctx->mem.addr, LENGTH, 0);
 	if (ctx->uffd < 0)
-		return fail_errno("userfaultfd");
-	range.range.start = (uintptr_t)ctx->mem.addr;
-	range.range.len = LENGTH;
-	if (ioctl(ctx->uffd, UFFDIO_API, &api) || ioctl(ctx->uffd, UFFDIO_REGISTER, &range))
-		return fail_errno("UFFDIO_REGISTER");
+		return ctx->uffd;
 	return odp_reg(&ctx->mr, &ctx->dev, ctx->mem.addr, LENGTH,
 		       ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 }

@@ -13,28 +13,24 @@
  * fault stuck, a second is the limit: without that it would not return at all.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include "suite.h"
 
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/userfaultfd.h>
 #include <poll.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
-#ifndef UFFD_USER_MODE_ONLY
-#define UFFD_USER_MODE_ONLY	1
-#endif
 #ifndef __NR_pidfd_getfd
 #define __NR_pidfd_getfd	438
 #endif
@@ -43,8 +39,6 @@
 #define PAGES		512
 #define LENGTH		(PAGES * PAGE)
 #define CONTENT		77		/* the seed of what the pages are answered with */
-#define HWCOUNTERS	"/sys/class/infiniband/%s/ports/1/hw_counters/%s"
-#define TRACING		"/sys/kernel/tracing/"
 #define MS		1000000UL	/* ns */
 
 /*
@@ -74,11 +68,6 @@ struct stuck {
 
 /* --- helpers ------------------------------------------------------------------ */
 
-static int fail_errno(const char *what)
-{
-	return odp_fail(errno ? errno : EIO, "%s: %s", what, strerror(errno));
-}
-
 static void sleep_ms(unsigned int ms)
 {
 	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * MS };
@@ -89,20 +78,7 @@ static void sleep_ms(unsigned int ms)
 
 static uint64_t counter(struct ctx *ctx, const char *name)
 {
-	unsigned long value = 0;
-	char path[256];
-	FILE *file;
-
-	snprintf(path, sizeof(path), HWCOUNTERS, ctx->dev.name, name);
-	/* The kernel keeps what it read for 10 ms. */
-	sleep_ms(20);
-	file = fopen(path, "r");
-	if (file) {
-		if (fscanf(file, "%lu", &value) != 1)
-			value = 0;
-		fclose(file);
-	}
-	return value;
+	return guest_counter(&ctx->dev, name);
 }
 
 /* Until the counter is at least @wanted: something has to come to pass. */
@@ -168,8 +144,6 @@ static int reconnect(struct ctx *ctx, const struct odp_pair_attr *attr)
 
 static int stuck_open_flags(struct ctx *ctx, struct stuck *stuck, int flags)
 {
-	struct uffdio_api api = { .api = UFFD_API };
-	struct uffdio_register range = { .mode = UFFDIO_REGISTER_MODE_MISSING };
 	int ret;
 
 	memset(stuck, 0, sizeof(*stuck));
@@ -179,15 +153,11 @@ static int stuck_open_flags(struct ctx *ctx, struct stuck *stuck, int flags)
 		return ret;
 	stuck->content = malloc(LENGTH);
 	if (!stuck->content)
-		return fail_errno("malloc");
+		return guest_fail("malloc");
 	odp_fill(stuck->content, LENGTH, CONTENT, 0);
-	stuck->fd = syscall(__NR_userfaultfd, O_CLOEXEC | O_NONBLOCK | flags);
+	stuck->fd = guest_uffd(stuck->mem.addr, LENGTH, flags);
 	if (stuck->fd < 0)
-		return fail_errno("userfaultfd");
-	range.range.start = (uintptr_t)stuck->mem.addr;
-	range.range.len = LENGTH;
-	if (ioctl(stuck->fd, UFFDIO_API, &api) || ioctl(stuck->fd, UFFDIO_REGISTER, &range))
-		return fail_errno("UFFDIO_REGISTER");
+		return stuck->fd;
 	return odp_reg(&stuck->mr, &ctx->dev, stuck->mem.addr, LENGTH,
 		       ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 }
@@ -210,19 +180,13 @@ static void stuck_close(struct stuck *stuck)
 
 static int stuck_answer(struct stuck *stuck, size_t page, size_t pages)
 {
+	uint8_t *addr = stuck->mem.addr;
 	size_t i;
+	int ret = 0;
 
-	for (i = page; i < page + pages; i++) {
-		struct uffdio_copy copy = {
-			.dst = (uintptr_t)stuck->mem.addr + i * PAGE,
-			.src = (uintptr_t)stuck->content + i * PAGE,
-			.len = PAGE,
-		};
-
-		if (ioctl(stuck->fd, UFFDIO_COPY, &copy) && errno != EEXIST)
-			return fail_errno("UFFDIO_COPY");
-	}
-	return 0;
+	for (i = page; !ret && i < page + pages; i++)
+		ret = guest_uffd_copy(stuck->fd, addr + i * PAGE, stuck->content + i * PAGE, PAGE);
+	return ret;
 }
 
 /* What the memory holds after @length bytes of peer's went to @offset. */
@@ -817,11 +781,11 @@ static int drained(struct ctx *ctx, uint64_t unused)
 		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_WRITE, 0, &sge, 1, &ctx->peer_mr, 0);
 	sleep_ms(50);
 	if (!ret && ibv_modify_qp(ctx->pair.local.qp, &attr, IBV_QP_STATE))
-		ret = fail_errno("to SQD");
+		ret = guest_fail("to SQD");
 	if (!ret && poll(&pollfd, 1, 10000) != 1)
 		ret = odp_fail(ETIMEDOUT, "the send queue is not drained");
 	if (!ret && ibv_get_async_event(ctx->dev.ctx, &event))
-		ret = fail_errno("ibv_get_async_event");
+		ret = guest_fail("ibv_get_async_event");
 	if (!ret) {
 		if (event.event_type != IBV_EVENT_SQ_DRAINED)
 			ret = odp_fail(EPROTO, "event %s", ibv_event_type_str(event.event_type));
@@ -834,7 +798,7 @@ static int drained(struct ctx *ctx, uint64_t unused)
 		ret = nothing_yet(&ctx->pair.local, "WRITE");
 	attr.qp_state = IBV_QPS_RTS;
 	if (!ret && ibv_modify_qp(ctx->pair.local.qp, &attr, IBV_QP_STATE))
-		ret = fail_errno("to RTS");
+		ret = guest_fail("to RTS");
 	if (!ret)
 		ret = odp_wait_success(&ctx->pair.local, "WRITE", 100);
 	if (!ret)
@@ -971,7 +935,7 @@ static int destroy_sender(struct ctx *ctx, uint64_t type)
 	sender = type == IBV_QPT_RC ? &pair.remote : &pair.local;
 	began = odp_now();
 	if (!ret && ibv_destroy_qp(sender->qp))
-		ret = fail_errno("ibv_destroy_qp");
+		ret = guest_fail("ibv_destroy_qp");
 	else if (!ret)
 		sender->qp = NULL;
 	if (!ret)
@@ -1060,11 +1024,11 @@ static int child_start(struct ctx *ctx, struct child *child, const char *device,
 	int fds[2];
 
 	if (pipe2(fds, O_CLOEXEC))
-		return fail_errno("pipe");
+		return guest_fail("pipe");
 	fflush(stdout);
 	child->pid = fork();
 	if (child->pid < 0)
-		return fail_errno("fork");
+		return guest_fail("fork");
 	if (!child->pid) {
 		close(fds[0]);
 		child_parks(ctx, device, fds[1], close_it);
@@ -1078,7 +1042,7 @@ static int child_start(struct ctx *ctx, struct child *child, const char *device,
 
 static int child_end(struct child *child, int *status)
 {
-	int ret = waitpid(child->pid, status, 0) == child->pid ? 0 : fail_errno("waitpid");
+	int ret = waitpid(child->pid, status, 0) == child->pid ? 0 : guest_fail("waitpid");
 
 	close(child->pipe);
 	return ret;
@@ -1116,7 +1080,7 @@ static int killed(struct ctx *ctx, uint64_t keep)
 		uffd = syscall(__NR_pidfd_getfd, pidfd, child.uffd, 0);
 		close(pidfd);
 		if (uffd < 0)
-			ret = fail_errno("pidfd_getfd");
+			ret = guest_fail("pidfd_getfd");
 	}
 	if (!ret)
 		ret = want_stuck(true);
@@ -1339,32 +1303,6 @@ static int taken_away(struct ctx *ctx, uint64_t unused)
 
 /* --- what a user sees of it -------------------------------------------------------------------- */
 
-static int write_file(const char *path, const char *text)
-{
-	int fd = open(path, O_WRONLY | O_TRUNC);
-	ssize_t n = fd < 0 ? -1 : write(fd, text, strlen(text));
-
-	if (fd >= 0)
-		close(fd);
-	return n < 0 ? odp_fail(errno, "%s: %s", path, strerror(errno)) : 0;
-}
-
-/* Does a line of the trace have @event and all of @text? */
-static int want_trace(const char *event, const char *text)
-{
-	char line[1024];
-	bool found = false;
-	FILE *trace;
-
-	trace = fopen(TRACING "trace", "r");
-	if (!trace)
-		return fail_errno(TRACING "trace");
-	while (!found && fgets(line, sizeof(line), trace))
-		found = strstr(line, event) && strstr(line, text);
-	fclose(trace);
-	return found ? 0 : odp_fail(ENOMSG, "no %s with \"%s\" was traced", event, text);
-}
-
 static int traced(struct ctx *ctx, uint64_t unused)
 {
 	struct stuck stuck;
@@ -1378,26 +1316,26 @@ static int traced(struct ctx *ctx, uint64_t unused)
 	if (!ret)
 		ret = stuck_open(ctx, &stuck);
 	if (!ret)
-		ret = write_file(TRACING "trace", "");
+		ret = guest_write(TRACING "trace", "");
 	if (!ret)
-		ret = write_file(TRACING "events/rxe/enable", "1");
+		ret = guest_write(TRACING "events/rxe/enable", "1");
 	if (!ret)
 		ret = delay_start(&delay);
 	if (!ret)
 		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &stuck.mr, 7 * PAGE, 10);
-	write_file(TRACING "events/rxe/enable", "0");
+	guest_write(TRACING "events/rxe/enable", "0");
 	if (!ret)
 		ret = delay_end(&delay);
 	snprintf(text, sizeof(text), "qp=%u step=responder mr=%#lx start=%#lx end=%#lx kind=write",
 		 ctx->pair.remote.qp->qp_num, (uintptr_t)stuck.mem.addr,
 		 (uintptr_t)stuck.mem.addr + 7 * PAGE, (uintptr_t)stuck.mem.addr + 8 * PAGE);
 	if (!ret)
-		ret = want_trace("rxe_odp_park:", text);
+		ret = guest_want_trace("rxe_odp_park:", text);
 	snprintf(text, sizeof(text), "qp=%u step=responder ns=", ctx->pair.remote.qp->qp_num);
 	if (!ret)
-		ret = want_trace("rxe_odp_resume:", text);
+		ret = guest_want_trace("rxe_odp_resume:", text);
 	if (!ret)
-		ret = want_trace("rxe_odp_rnr_nak:", "timer_ns=");
+		ret = guest_want_trace("rxe_odp_rnr_nak:", "timer_ns=");
 	if (!ret && counter(ctx, "odp_parked_us") < parked + 70000)
 		ret = odp_fail(EPROTO, "odp_parked_us does not have the time of the fault");
 	stuck_close(&stuck);

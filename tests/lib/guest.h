@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: GPL-2.0 OR Linux-OpenIB */
+/*
+ * guest - what the test programs do to the kernel that they run on, and see of it.
+ *
+ * Conventions are those of odp.h: int is 0 or a negative errno, with a line of
+ * text in odp_error().
+ */
+#ifndef GUEST_H
+#define GUEST_H
+
+#include "odp.h"
+
+#ifndef UFFD_USER_MODE_ONLY
+#define UFFD_USER_MODE_ONLY	1
+#endif
+#define TRACING			"/sys/kernel/tracing/"
+
+/* Fail with errno; never with -ENODEV, which would skip the subtest. */
+int guest_fail(const char *what);
+
+/* Overwrite a file of the kernel's. */
+int guest_write(const char *path, const char *text);
+
+/* One of the device's counters, as it is now; 0 where the kernel has none of the name. */
+uint64_t guest_counter(const struct odp_dev *dev, const char *name);
+
+/* Does a line of the trace have @event and all of @text? Fails if not. */
+int guest_want_trace(const char *event, const char *text);
+
+/*
+ * A userfaultfd for what is missing in [@addr, @addr + @length), with more @flags,
+ * such as UFFD_USER_MODE_ONLY. Returns it, or a negative errno.
+ */
+int guest_uffd(void *addr, size_t length, int flags);
+
+/* Answer for @length bytes at @addr. A page that is there already stays as it is. */
+int guest_uffd_copy(int uffd, void *addr, const void *content, size_t length);
+
+#endif
