@@ -164,7 +164,8 @@ int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
 			return 0;
 
 		/* What the fault that this step waited for has met */
-		if (unlikely(wait->err && va >= wait->start && va < wait->end))
+		if (unlikely(wait->parks && wait->err && va >= wait->start &&
+			     va < wait->end))
 			return fault_error(mr, va, wait->err);
 
 		/* No further ahead than the leaf that this ends in */

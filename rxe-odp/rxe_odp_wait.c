@@ -65,7 +65,8 @@ struct rxe_odp_mm {
 	struct list_head	entry;		/* in odp_mms */
 	struct mm_struct	*mm;		/* each user has a reference */
 	unsigned int		users;		/* MRs, also of faults under way */
-	int			nr_running;
+	unsigned int		nr_running;
+	atomic_t		faulting;	/* of these, that use the mm */
 	struct list_head	running;	/* faults */
 	struct list_head	queued;
 };
@@ -247,23 +248,38 @@ void rxe_odp_destroy(struct rxe_odp *odp)
 	kref_put(&odp->ref, odp_release);
 }
 
-/* Fault [at, until). A signal stops that, and is for good if @fault is cancelled. */
+/*
+ * Fault [at, until). What passes by itself is tried for RXE_ODP_FAULT_TIMEOUT. A
+ * signal ends it if @fault is cancelled; else it lets go of the mm for a moment.
+ */
 static int fault_some(struct rxe_odp_fault *fault)
 {
-	unsigned long deadline = jiffies + RXE_ODP_FAULT_TIMEOUT;
+	struct rxe_odp_mm *odp_mm = fault->odp->mm;
+	unsigned long deadline = 0;
 	int err;
 
-	do {
+	for (;;) {
+		atomic_inc(&odp_mm->faulting);
 		err = mm_mirror_fault(odp_mirror(fault->odp), fault->at,
 				      fault->until, fault->kind);
+		atomic_dec(&odp_mm->faulting);
+		/* Not every file system has an error of its own for that */
+		if (err && signal_pending(current))
+			err = -EINTR;
 		if (err != -EBUSY && err != -ENOMEM && err != -EINTR)
-			break;
+			return err;
 		flush_signals(current);
+		if (READ_ONCE(fault->cancelled))
+			return err;
+		if (err == -EINTR) {
+			schedule_timeout_uninterruptible(HZ / 20);
+			continue;
+		}
+		deadline = deadline ?: jiffies + RXE_ODP_FAULT_TIMEOUT;
+		if (time_after(jiffies, deadline))
+			return err;
 		schedule_timeout_uninterruptible(1);
-	} while ((err == -EINTR || time_before(jiffies, deadline)) &&
-		 !READ_ONCE(fault->cancelled));
-
-	return err;
+	}
 }
 
 /*
@@ -361,7 +377,8 @@ static void odp_watch(struct work_struct *work)
 	spin_lock(&odp_lock);
 	list_for_each_entry(odp_mm, &odp_mms, entry) {
 		again |= odp_mm->nr_running > 0;
-		if (atomic_read(&odp_mm->mm->mm_users) > odp_mm->nr_running)
+		if (atomic_read(&odp_mm->mm->mm_users) >
+		    atomic_read(&odp_mm->faulting))
 			continue;
 		list_for_each_entry(fault, &odp_mm->running, turn)
 			if (fault->worker)

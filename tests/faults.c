@@ -406,7 +406,7 @@ static int tracepoints(struct ctx *ctx)
 		return ret;
 	ret = reg(ctx, &mr, mem.addr, LENGTH);
 	if (!ret)
-		ret = guest_write(TRACING "trace", "");
+		ret = guest_clear_trace();
 	if (!ret)
 		ret = guest_write(TRACING "events/mm_mirror/enable", "1");
 	if (!ret)

@@ -1316,7 +1316,7 @@ static int traced(struct ctx *ctx, uint64_t unused)
 	if (!ret)
 		ret = stuck_open(ctx, &stuck);
 	if (!ret)
-		ret = guest_write(TRACING "trace", "");
+		ret = guest_clear_trace();
 	if (!ret)
 		ret = guest_write(TRACING "events/rxe/enable", "1");
 	if (!ret)

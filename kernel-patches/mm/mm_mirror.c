@@ -281,8 +281,8 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		     unsigned long *pfns, unsigned long implied, bool nowait,
 		     unsigned long *changed)
 {
-	unsigned long deadline = jiffies + FAULT_TIMEOUT;
 	struct mm_mirror *mirror = seg->mirror;
+	unsigned long deadline = 0;
 	struct hmm_range range = {
 		.notifier = &seg->notifier,
 		.start = start,
@@ -312,8 +312,8 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 			return 0;
 		if (fatal_signal_pending(current))
 			return -EINTR;
+		deadline = deadline ?: jiffies + FAULT_TIMEOUT;
 	} while (time_before(jiffies, deadline));
-
 	return -EBUSY;
 }
 

@@ -23,7 +23,7 @@ int guest_fail(const char *what)
 
 int guest_write(const char *path, const char *text)
 {
-	int fd = open(path, O_WRONLY | O_TRUNC | O_CLOEXEC), ret = 0;
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
 
 	if (fd < 0 || write(fd, text, strlen(text)) < 0)
 		ret = guest_fail(path);
@@ -47,6 +47,16 @@ uint64_t guest_counter(const struct odp_dev *dev, const char *name)
 	if (file)
 		fclose(file);
 	return value;
+}
+
+int guest_clear_trace(void)
+{
+	int fd = open(TRACING "trace", O_WRONLY | O_TRUNC | O_CLOEXEC);
+
+	if (fd < 0)
+		return guest_fail(TRACING "trace");
+	close(fd);
+	return 0;
 }
 
 int guest_want_trace(const char *event, const char *text)

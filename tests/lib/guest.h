@@ -18,11 +18,13 @@
 /* Fail with errno; never with -ENODEV, which would skip the subtest. */
 int guest_fail(const char *what);
 
-/* Overwrite a file of the kernel's. */
+/* Write to a file of the kernel's. */
 int guest_write(const char *path, const char *text);
 
 /* One of the device's counters, as it is now; 0 where the kernel has none of the name. */
 uint64_t guest_counter(const struct odp_dev *dev, const char *name);
+
+int guest_clear_trace(void);
 
 /* Does a line of the trace have @event and all of @text? Fails if not. */
 int guest_want_trace(const char *event, const char *text);
