@@ -184,9 +184,9 @@ static int stuck_answer(struct stuck *stuck, size_t page, size_t pages)
 	size_t i;
 	int ret = 0;
 
-	for (i = page; !ret && i < page + pages; i++)
+	for (i = page; ret >= 0 && i < page + pages; i++)
 		ret = guest_uffd_copy(stuck->fd, addr + i * PAGE, stuck->content + i * PAGE, PAGE);
-	return ret;
+	return ret < 0 ? ret : 0;
 }
 
 /* What the memory holds after @length bytes of peer's went to @offset. */

@@ -99,7 +99,7 @@ int guest_uffd_copy(int uffd, void *addr, const void *content, size_t length)
 		.dst = (uintptr_t)addr, .src = (uintptr_t)content, .len = length,
 	};
 
-	if (ioctl(uffd, UFFDIO_COPY, &copy) && errno != EEXIST)
-		return guest_fail("UFFDIO_COPY");
-	return 0;
+	if (!ioctl(uffd, UFFDIO_COPY, &copy))
+		return 0;
+	return errno == EEXIST ? 1 : guest_fail("UFFDIO_COPY");
 }

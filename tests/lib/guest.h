@@ -35,7 +35,10 @@ int guest_want_trace(const char *event, const char *text);
  */
 int guest_uffd(void *addr, size_t length, int flags);
 
-/* Answer for @length bytes at @addr. A page that is there already stays as it is. */
+/*
+ * Answer for @length bytes at @addr. Returns 1 where a page is there already: it
+ * stays as it is.
+ */
 int guest_uffd_copy(int uffd, void *addr, const void *content, size_t length);
 
 #endif
