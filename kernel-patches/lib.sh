@@ -154,7 +154,8 @@ commit_step()
 	if grep -q '^diff --git ' "$step"; then
 		sed -n '/^---$/,$p' "$step" |
 			GIT_INDEX_FILE=$index git_tree apply --cached --whitespace=nowarn - ||
-			die "$1 does not apply to $(git_tree log -1 --format=%s base)"
+			die "$1 does not apply to $(git_tree log -1 --format=%s base);" \
+				"the series is for $series_version.117 and later: apt-get install linux-source-$series_version"
 	fi
 	while read -r file; do
 		[ -r "$top/$(repo_path "$file")" ] || die "$1 adds $file, but there is no $(repo_path "$file")"

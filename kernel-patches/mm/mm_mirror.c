@@ -5,7 +5,8 @@
  * A device that can take page faults needs no pinned memory. It needs a mirror
  * of the CPU's page table: an entry is filled in when the device faults, and
  * dropped before the CPU's page table changes. This is that mirror: the
- * notifiers, the fault loop, the table (mm_mirror_table.c), and their teardown.
+ * notifiers (mm_mirror_range.c), the fault loop, the table (mm_mirror_table.c),
+ * and their teardown.
  *
  * A mirror of the range [start, end) of one mm is split into segments, each with
  * an interval notifier and so a sequence of its own: the retry check of such a
@@ -16,8 +17,8 @@
  * Locking
  * -------
  * segment->lock	Held over the sequence check and the stores of a
- *			publish, and by an invalidation while it moves the
- *			sequence on: whoever takes it second sees the other.
+ *			publish, and taken by an invalidation after the sequence
+ *			was moved on: whoever takes it second sees the other.
  * mirror->lock		The driver's. A driver that has a page table of its own
  *			brings it, and it is taken in place of segment->lock:
  *			from the sequence check until the driver has updated its
@@ -30,8 +31,8 @@
  * an invalidation arrives with. No fault is taken under any of them, and no
  * memory allocated but what DMA mapping may need, atomically (invariant 7;
  * lockdep is told of the driver's in mm_mirror_init()). Only the driver's may
- * sleep, so that a mirror without one serves invalidations that must not block,
- * the OOM reaper's (invariant 10).
+ * sleep, and its callback. Without these a mirror serves invalidations that must
+ * not block, the OOM reaper's (invariant 10).
  *
  * Segments are found without a lock, made under segs_lock, which is outside of
  * mmap_lock, and go away in mm_mirror_destroy(), when the driver lets no fault
@@ -84,11 +85,11 @@
 #define FAULT_TIMEOUT	(10 * HZ)
 
 struct mm_mirror_seg {
-	struct mmu_interval_notifier notifier;
+	struct mm_mirror_range range;
 	struct mm_mirror *mirror;
 	unsigned long start;
 	unsigned long end;
-	spinlock_t lock;	/* of the notifier's sequence */
+	spinlock_t lock;	/* of a publish, see Locking */
 };
 
 static unsigned long seg_start(struct mm_mirror *mirror, unsigned long addr)
@@ -110,56 +111,67 @@ static struct mm_mirror_seg *seg_find(struct mm_mirror *mirror,
 		       seg_start(mirror, addr) >> MM_MIRROR_LEAF_SHIFT);
 }
 
-/* Invariant 13: what the driver began itself, it deals with itself. */
-static bool own_event(const struct mm_mirror *mirror,
-		      const struct mmu_notifier_range *range)
+/* Invariant 1. The sequence was moved on. With a driver's lock it is held. */
+static void seg_zap(struct mm_mirror_seg *seg,
+		    const struct mmu_notifier_range *event)
 {
-	return mirror->owner && range->owner == mirror->owner &&
-	       (range->event == MMU_NOTIFY_MIGRATE ||
-		range->event == MMU_NOTIFY_EXCLUSIVE);
-}
-
-/* Invariants 1 and 10. */
-static bool mm_mirror_invalidate(struct mmu_interval_notifier *notifier,
-				 const struct mmu_notifier_range *range,
-				 unsigned long cur_seq)
-{
-	struct mm_mirror_seg *seg =
-		container_of(notifier, struct mm_mirror_seg, notifier);
+	bool blockable = mmu_notifier_range_blockable(event);
+	unsigned long start = max(event->start, seg->start);
+	unsigned long end = min(event->end, seg->end);
 	struct mm_mirror *mirror = seg->mirror;
-	bool blockable = mmu_notifier_range_blockable(range);
-	unsigned long start = max(range->start, seg->start);
-	unsigned long end = min(range->end, seg->end);
-	unsigned long dropped = 0;
+	unsigned long dropped;
 
-	if (!mirror->lock) {
-		spin_lock(&seg->lock);
-		mmu_interval_set_seq(notifier, cur_seq);
-		spin_unlock(&seg->lock);
-		dropped = mm_mirror_table_zap(&mirror->table, start, end,
-					      blockable);
-	} else {
-		if (!blockable)
-			return false;
-		mutex_lock(mirror->lock);
-		/* Faults start over, also after an event of the driver's own. */
-		mmu_interval_set_seq(notifier, cur_seq);
-		if (!own_event(mirror, range)) {
-			mm_mirror_table_expand(&mirror->table, &start, &end);
-			mirror->ops->invalidate(mirror, range, start, end);
-			dropped = mm_mirror_table_zap(&mirror->table, start,
-						      end, true);
-		}
-		mutex_unlock(mirror->lock);
+	if (mirror->ops) {
+		mm_mirror_table_expand(&mirror->table, &start, &end);
+		mirror->ops->invalidate(mirror, event, start, end);
 	}
+	dropped = mm_mirror_table_zap(&mirror->table, start, end, blockable);
 	if (dropped)
 		atomic64_add(dropped, &mirror->invalidations);
-	trace_mm_mirror_invalidate(mirror, start, end, range->event, dropped);
+	trace_mm_mirror_invalidate(mirror, start, end, event->event, dropped);
+}
+
+static void seg_invalidate(struct mm_mirror_range *range,
+			   const struct mmu_notifier_range *event)
+{
+	struct mm_mirror_seg *seg =
+		container_of(range, struct mm_mirror_seg, range);
+	struct mutex *lock = seg->mirror->lock;	/* the driver's */
+
+	if (lock) {
+		mutex_lock(lock);
+		seg_zap(seg, event);
+		mutex_unlock(lock);
+		return;
+	}
+	/* A publish that saw the old sequence is over after this. */
+	spin_lock(&seg->lock);
+	spin_unlock(&seg->lock);
+	seg_zap(seg, event);
+}
+
+/* Invariant 10. The driver's callback may sleep. */
+static bool seg_invalidate_nonblock(struct mm_mirror_range *range,
+				    const struct mmu_notifier_range *event)
+{
+	struct mm_mirror_seg *seg =
+		container_of(range, struct mm_mirror_seg, range);
+	struct mutex *lock = seg->mirror->lock;	/* the driver's */
+
+	if (!lock) {
+		seg_invalidate(range, event);
+		return true;
+	}
+	if (seg->mirror->ops || !mutex_trylock(lock))
+		return false;
+	seg_zap(seg, event);
+	mutex_unlock(lock);
 	return true;
 }
 
-static const struct mmu_interval_notifier_ops mm_mirror_notifier_ops = {
-	.invalidate = mm_mirror_invalidate,
+static const struct mm_mirror_range_ops seg_ops = {
+	.invalidate = seg_invalidate,
+	.invalidate_nonblock = seg_invalidate_nonblock,
 };
 
 /*
@@ -201,21 +213,20 @@ static struct mm_mirror_seg *seg_make(struct mm_mirror *mirror,
 	seg = kzalloc(sizeof(*seg), GFP_KERNEL_ACCOUNT);
 	if (!seg)
 		return ERR_PTR(-ENOMEM);
+	seg->range.ops = &seg_ops;
+	seg->range.owner = mirror->owner;
 	seg->mirror = mirror;
 	seg->start = start;
 	seg->end = end;
 	spin_lock_init(&seg->lock);
-	ret = mmu_interval_notifier_insert(&seg->notifier, mm, start, end - start,
-					   &mm_mirror_notifier_ops);
-	if (ret)
-		goto free;
-
-	ret = xa_err(xa_store(&mirror->segs, start >> MM_MIRROR_LEAF_SHIFT, seg,
-			      GFP_KERNEL_ACCOUNT));
+	ret = mm_mirror_range_add(&seg->range, mm, start, end - start);
+	if (!ret)
+		ret = xa_err(xa_store(&mirror->segs,
+				      start >> MM_MIRROR_LEAF_SHIFT, seg,
+				      GFP_KERNEL_ACCOUNT));
 	if (!ret)
 		return seg;
-	mmu_interval_notifier_remove(&seg->notifier);
-free:
+	mm_mirror_range_remove(&seg->range);
 	kfree(seg);
 	return ERR_PTR(ret);
 }
@@ -241,7 +252,7 @@ static bool publish_if_current(struct mm_mirror_seg *seg,
 			       const struct hmm_range *range,
 			       unsigned long implied, unsigned long *changed)
 {
-	return !mmu_interval_read_retry(&seg->notifier, range->notifier_seq) &&
+	return !mmu_interval_read_retry(range->notifier, range->notifier_seq) &&
 	       mm_mirror_table_publish(&seg->mirror->table, range->start,
 				       range->end, range->hmm_pfns, implied,
 				       changed);
@@ -284,7 +295,7 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 	struct mm_mirror *mirror = seg->mirror;
 	unsigned long deadline = 0;
 	struct hmm_range range = {
-		.notifier = &seg->notifier,
+		.notifier = &seg->range.notifier,
 		.start = start,
 		.end = end,
 		.hmm_pfns = pfns,
@@ -548,9 +559,9 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		return -EINVAL;
 	if (WARN_ON_ONCE(size & (MM_MIRROR_LEAF_SIZE - 1) ||
 			 (size && !is_power_of_2(size)) ||
-			 !!config->ops != !!config->lock ||
 			 (config->lock && size) ||
-			 ((config->dma_dev || config->owner) && !config->lock)))
+			 ((config->ops || config->dma_dev || config->owner) &&
+			  !config->lock)))
 		return -EINVAL;
 	if (config->dma_dev && !mm_mirror_dma_capable(config->dma_dev))
 		return -EOPNOTSUPP;
@@ -593,7 +604,7 @@ void mm_mirror_destroy(struct mm_mirror *mirror)
 		mutex_unlock(mirror->lock);
 
 	xa_for_each(&mirror->segs, index, seg) {
-		mmu_interval_notifier_remove(&seg->notifier);
+		mm_mirror_range_remove(&seg->range);
 		kfree(seg);
 		cond_resched();
 	}

@@ -345,6 +345,9 @@ static void dirty(struct kunit *test)
 /* Invariant 10: the OOM reaper is served; a driver that sleeps refuses it. */
 static void events_that_must_not_block(struct kunit *test)
 {
+	struct mm_mirror_config table_only = {
+		.seg_size = MM_MIRROR_ONE_SEGMENT,
+	};
 	struct fixture f;
 	u64 value;
 
@@ -363,6 +366,17 @@ static void events_that_must_not_block(struct kunit *test)
 	KUNIT_EXPECT_EQ(test, 0, f.told);
 	KUNIT_EXPECT_NE(test, 0, entry_of(&f, f.addr));
 	mm_mirror_destroy(&f.mirror);
+
+	/* No callback that may sleep, and the lock is free. */
+	map_memory(test, &f, PROT_READ | PROT_WRITE);
+	table_only.lock = &f.lock;
+	open_mirror(&f, &table_only);
+	KUNIT_EXPECT_EQ(test, 0, fault_unlock(&f, f.addr, f.addr + 1,
+					      MM_MIRROR_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, send_event(MMU_NOTIFY_UNMAP, NULL, false,
+					    f.addr, f.addr + LEAF));
+	KUNIT_EXPECT_EQ(test, 0, entry_of(&f, f.addr));
+	mm_mirror_destroy(&f.mirror);
 }
 
 /* Invariant 13 */
@@ -380,8 +394,7 @@ static void own_events(struct kunit *test)
 	open_driver(test, &f);
 	for (i = 0; i < ARRAY_SIZE(events); i++) {
 		for (own = 0; own < 2; own++) {
-			bool kept = own && (events[i] == MMU_NOTIFY_MIGRATE ||
-					    events[i] == MMU_NOTIFY_EXCLUSIVE);
+			bool kept = own && events[i] == MMU_NOTIFY_EXCLUSIVE;
 
 			KUNIT_EXPECT_EQ(test, 0,
 					fault_unlock(&f, f.addr, f.addr + 1,

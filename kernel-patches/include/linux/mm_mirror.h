@@ -7,7 +7,7 @@
 #include <linux/dma-direction.h>
 #include <linux/mm.h>
 #include <linux/mm_types.h>
-#include <linux/mmu_notifier.h>
+#include <linux/mm_mirror_range.h>
 #include <linux/mutex.h>
 #include <linux/xarray.h>
 
@@ -70,21 +70,21 @@ struct mm_mirror_ops {
  * @seg_size: the size in bytes of the pieces that fault and are invalidated
  *	independently of each other: a power of two and no less than
  *	MM_MIRROR_LEAF_SIZE, or MM_MIRROR_ONE_SEGMENT
- * @ops: the driver's callbacks, or NULL for a device that only uses
- *	mm_mirror_read() and mm_mirror_write()
- * @lock: the driver's lock, under which it updates its device's page table;
- *	or NULL. Goes together with @ops and MM_MIRROR_ONE_SEGMENT
+ * @lock: the driver's lock, under which it updates its device's page table or
+ *	uses entries; or NULL for a device that only uses mm_mirror_read() and
+ *	mm_mirror_write(). Goes together with MM_MIRROR_ONE_SEGMENT
+ * @ops: the driver's callbacks; or NULL where the table is all that the device
+ *	has. Goes together with @lock
  * @owner: of the driver's device private pages: they are mirrored as they are,
- *	and the invalidations of a migration or an exclusive access that the
- *	driver began itself, with this owner, drop no entries; the driver does,
- *	with mm_mirror_drop(). Goes together with @lock. Or NULL
+ *	and exclusive access that the driver takes with this owner drops no
+ *	entries. Goes together with @lock. Or NULL
  * @dma_dev: entries get DMA addresses for this device; or NULL
  * @dma_dir: the direction of these
  */
 struct mm_mirror_config {
 	unsigned long seg_size;
-	const struct mm_mirror_ops *ops;
 	struct mutex *lock;		/* of the device's page table */
+	const struct mm_mirror_ops *ops;
 	void *owner;
 	struct device *dma_dev;
 	enum dma_data_direction dma_dir;
