@@ -49,6 +49,7 @@ static bool mm_mirror_range_invalidate(struct mmu_interval_notifier *notifier,
 		container_of(notifier, struct mm_mirror_range, notifier);
 	const struct mm_mirror_range_ops *ops = range->ops;
 
+	/* Invariant 13 */
 	if (own_event(range, event))
 		return true;
 	mmu_interval_set_seq(notifier, cur_seq);
