@@ -52,17 +52,6 @@ static int reg(struct ctx *ctx, struct odp_mr *mr, void *addr, size_t length)
 	return odp_reg(mr, &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 }
 
-static int check_bytes(const void *at, size_t length, uint64_t seed, uint64_t offset,
-		       const char *what)
-{
-	struct odp_mismatch bad;
-
-	if (odp_verify(at, length, seed, offset, &bad))
-		return 0;
-	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
-			bad.got, bad.expected, bad.count);
-}
-
 /* An operation that has to fail with @wanted. The queue pairs are new after it. */
 static int want_status(struct ctx *ctx, enum ibv_wr_opcode opcode, const struct odp_mr *local,
 		       const struct odp_mr *remote, enum ibv_wc_status wanted)
@@ -185,7 +174,7 @@ static int uffd_read(struct ctx *ctx)
 	if (!ret)
 		ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH);
 	if (!ret)
-		ret = check_bytes(ctx->peer, LENGTH, 77, 0, "what was read");
+		ret = guest_verify(ctx->peer, LENGTH, 77, 0, "what was read");
 	if (!ret && handler.faults != PAGES)
 		ret = odp_fail(EPROTO, "the handler answered %u faults, not %d", handler.faults,
 			       PAGES);
@@ -303,7 +292,7 @@ static int behind_the_end(struct ctx *ctx)
 	if (!ret)
 		ret = odp_write(&ctx->pair, &ctx->peer_mr, 0, &mr, 0, LENGTH - PAGE);
 	if (!ret)
-		ret = check_bytes(addr + PAGE, LENGTH - PAGE, 9, 0, "the file");
+		ret = guest_verify(addr + PAGE, LENGTH - PAGE, 9, 0, "the file");
 	odp_dereg(&mr);
 	munmap(addr, LENGTH);
 	close(fd);
@@ -385,7 +374,7 @@ static int media_error(struct ctx *ctx)
 	if (!ret)
 		ret = odp_read(&ctx->pair, &ctx->peer_mr, PAGE, &mr, PAGE, LENGTH - PAGE);
 	if (!ret)
-		ret = check_bytes(ctx->peer + PAGE, LENGTH - PAGE, 21, PAGE, "the rest of the file");
+		ret = guest_verify(ctx->peer + PAGE, LENGTH - PAGE, 21, PAGE, "the rest of the file");
 	odp_dereg(&mr);
 	munmap(addr, LENGTH);
 	close(fd);

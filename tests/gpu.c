@@ -111,17 +111,6 @@ static int want(int fd, unsigned long request, const void *addr, void *data, siz
 	return 0;
 }
 
-static int check_bytes(const void *at, size_t length, uint64_t seed, uint64_t offset,
-		       const char *what)
-{
-	struct odp_mismatch bad;
-
-	if (odp_verify(at, length, seed, offset, &bad))
-		return 0;
-	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
-			bad.got, bad.expected, bad.count);
-}
-
 /* The GPU reads [@addr, @addr + @length), which has to be the pattern @seed. */
 static int gpu_read(struct ctx *ctx, const void *addr, size_t length, uint64_t seed,
 		    const char *what)
@@ -130,7 +119,7 @@ static int gpu_read(struct ctx *ctx, const void *addr, size_t length, uint64_t s
 
 	memset(ctx->buffer, 0xee, length);
 	ret = want(ctx->gpu.fd, GPU_READ, addr, ctx->buffer, length, 0, what);
-	return ret ?: check_bytes(ctx->buffer, length, seed, 0, what);
+	return ret ?: guest_verify(ctx->buffer, length, seed, 0, what);
 }
 
 static int gpu_write(struct ctx *ctx, void *addr, size_t length, uint64_t seed, const char *what)
@@ -146,7 +135,7 @@ static int gpu_migrate(struct ctx *ctx, void *addr, size_t length, uint64_t seed
 
 	memset(ctx->buffer, 0xee, length);
 	ret = want(ctx->gpu.fd, GPU_TO_DEVICE, addr, ctx->buffer, length, 0, "migration to the device");
-	return ret ?: check_bytes(ctx->buffer, length, seed, 0, "migration to the device");
+	return ret ?: guest_verify(ctx->buffer, length, seed, 0, "migration to the device");
 }
 
 /* Each page has to be in memory of @kind: the GPU's, or 0, the system's. */
@@ -186,16 +175,16 @@ static int dax(struct ctx *ctx)
 	if (!ret)
 		ret = gpu_write(ctx, mem.addr, LENGTH, 2, "the device's write");
 	if (!ret)
-		ret = check_bytes(mem.addr, LENGTH, 2, 0, "the mapping");
+		ret = guest_verify(mem.addr, LENGTH, 2, 0, "the mapping");
 	if (!ret && pread(mem.fd, ctx->buffer, LENGTH, 0) != (ssize_t)LENGTH)
 		ret = guest_fail("pread");
 	if (!ret)
-		ret = check_bytes(ctx->buffer, LENGTH, 2, 0, "the file");
+		ret = guest_verify(ctx->buffer, LENGTH, 2, 0, "the file");
 	if (!ret)
 		ret = want(ctx->gpu.fd, GPU_TO_DEVICE, mem.addr, ctx->buffer, LENGTH, -EINVAL,
 			   "migration of a DAX mapping");
 	if (!ret)
-		ret = check_bytes(mem.addr, LENGTH, 2, 0, "after the migration that was refused");
+		ret = guest_verify(mem.addr, LENGTH, 2, 0, "after the migration that was refused");
 	if (!ret)
 		ret = want_pages(ctx, mem.addr, LENGTH, 0);
 	if (!ret)
@@ -243,7 +232,7 @@ static int secretmem(struct ctx *ctx)
 		if (perm[i] != GPU_PAGE_ERROR)
 			ret = odp_fail(EPROTO, "the device sees page %zu as %#x", i, perm[i]);
 	if (!ret)
-		ret = check_bytes(addr, LENGTH, 3, 0, "secret memory");
+		ret = guest_verify(addr, LENGTH, 3, 0, "secret memory");
 	munmap(addr, LENGTH);
 	return ret;
 }
@@ -333,7 +322,7 @@ static int start_victim(struct ctx *ctx, struct victim *victim)
 	if (!ret)
 		ret = want(victim->fd, GPU_READ, victim->addr, ctx->buffer, LENGTH, 0,
 			   "a read of the other process");
-	return ret ?: check_bytes(ctx->buffer, LENGTH, 4, 0, "a read of the other process");
+	return ret ?: guest_verify(ctx->buffer, LENGTH, 4, 0, "a read of the other process");
 }
 
 static int kill_victim(struct victim *victim)
@@ -404,7 +393,7 @@ static int mm_dies_migrated(struct ctx *ctx)
 	if (!ret)
 		ret = want(victim.fd, GPU_TO_DEVICE, victim.addr, ctx->buffer, LENGTH, 0, "migration");
 	if (!ret)
-		ret = check_bytes(ctx->buffer, LENGTH, 4, 0, "migration");
+		ret = guest_verify(ctx->buffer, LENGTH, 4, 0, "migration");
 	ret = end_victim(&victim, ret);
 	if (victim.fd >= 0)
 		close(victim.fd);
@@ -489,7 +478,7 @@ static int migrated_faulted(struct ctx *ctx)
 	if (!ret)
 		ret = gpu_write(ctx, addr, LENGTH, 6, "a write to a migrated page");
 	if (!ret)
-		ret = check_bytes(addr, LENGTH, 6, 0, "what the CPU sees");
+		ret = guest_verify(addr, LENGTH, 6, 0, "what the CPU sees");
 	munmap(addr, LENGTH);
 	return ret;
 }
@@ -566,7 +555,7 @@ static int written_while_migrating(struct ctx *ctx)
 		if (!ret && i % 2)
 			ret = gpu_read(ctx, page, PAGE, 100 + i, "what the device sees");
 		if (!ret)
-			ret = check_bytes(page, PAGE, 100 + i, 0, "what the CPU sees");
+			ret = guest_verify(page, PAGE, 100 + i, 0, "what the CPU sees");
 	}
 	ret = stop_mover(&mover, ret);
 	munmap(addr, LENGTH);
@@ -591,7 +580,7 @@ static int exclusive(struct ctx *ctx)
 	if (!ret)
 		ret = want(ctx->gpu.fd, GPU_EXCLUSIVE, addr, ctx->buffer, LENGTH, 0, "exclusive access");
 	if (!ret)
-		ret = check_bytes(ctx->buffer, LENGTH, 8, 0, "exclusive access");
+		ret = guest_verify(ctx->buffer, LENGTH, 8, 0, "exclusive access");
 	if (!ret)
 		ret = want(ctx->gpu.fd, GPU_CHECK_EXCLUSIVE, addr, NULL, LENGTH, -EPERM, "the check");
 	/* The device has entries: it needs no fault, which would give the pages back. */
@@ -604,7 +593,7 @@ static int exclusive(struct ctx *ctx)
 		ret = want(ctx->gpu.fd, GPU_CHECK_EXCLUSIVE, addr, NULL, LENGTH, -EPERM,
 			   "the check after a write");
 	if (!ret)
-		ret = check_bytes(addr + touched * PAGE, PAGE, 9, touched * PAGE, "what the CPU sees");
+		ret = guest_verify(addr + touched * PAGE, PAGE, 9, touched * PAGE, "what the CPU sees");
 	if (!ret)
 		ret = want(ctx->gpu.fd, GPU_CHECK_EXCLUSIVE, addr + touched * PAGE, NULL, PAGE, 0,
 			   "the check of a page that the CPU touched");
@@ -612,7 +601,7 @@ static int exclusive(struct ctx *ctx)
 		ret = want(ctx->gpu.fd, GPU_CHECK_EXCLUSIVE, addr, NULL, touched * PAGE, -EPERM,
 			   "the check of the others");
 	if (!ret)
-		ret = check_bytes(addr, LENGTH, 9, 0, "what the CPU sees of the others");
+		ret = guest_verify(addr, LENGTH, 9, 0, "what the CPU sees of the others");
 	if (!ret)
 		ret = want(ctx->gpu.fd, GPU_CHECK_EXCLUSIVE, addr, NULL, LENGTH, 0, "the last check");
 	munmap(addr, LENGTH);
@@ -636,7 +625,7 @@ static int exclusive_huge(struct ctx *ctx)
 	if (!ret)
 		ret = gpu_write(ctx, mem.addr, LENGTH, 11, "a write");
 	if (!ret)
-		ret = check_bytes(mem.addr, LENGTH, 11, 0, "what the CPU sees");
+		ret = guest_verify(mem.addr, LENGTH, 11, 0, "what the CPU sees");
 	if (!ret)
 		ret = want(ctx->gpu.fd, GPU_CHECK_EXCLUSIVE, mem.addr, NULL, LENGTH, 0, "the check");
 	odp_mem_unmap(&mem);
@@ -695,7 +684,7 @@ static int dirty(struct ctx *ctx)
 			ret = odp_fail(EBUSY, "reclaim leaves %ld pages", present);
 	}
 	if (!ret)
-		ret = check_bytes(addr, LENGTH, 12, 0, "what the device wrote, from swap");
+		ret = guest_verify(addr, LENGTH, 12, 0, "what the device wrote, from swap");
 	if (!ret && !odp_compare(given_up, NULL, LENGTH, NULL))
 		ret = odp_fail(EPROTO, "nothing was thrown away: this proves nothing");
 	munmap(addr, LENGTH);
@@ -726,7 +715,7 @@ static int rdma_read(struct ctx *ctx, const struct odp_mr *mr, size_t offset, si
 
 	memset(ctx->peer, 0xee, length);
 	ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, mr, offset, length);
-	return ret ?: check_bytes(ctx->peer, length, seed, offset, what);
+	return ret ?: guest_verify(ctx->peer, length, seed, offset, what);
 }
 
 /* One after the other: each sees what the other wrote, wherever the pages are. */
@@ -760,7 +749,7 @@ static int with_rdma(struct ctx *ctx)
 		if (!ret)
 			ret = rdma_read(ctx, &mr, 0, LENGTH, seed + 1, "RDMA READ of what the GPU wrote");
 		if (!ret)
-			ret = check_bytes(mem.addr, LENGTH, seed + 1, 0, "what the CPU sees");
+			ret = guest_verify(mem.addr, LENGTH, seed + 1, 0, "what the CPU sees");
 	}
 	odp_dereg(&mr);
 	odp_mem_unmap(&mem);

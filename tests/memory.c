@@ -1364,7 +1364,7 @@ static int count_begin(void)
 	ret = guest_write(TRACING "kprobe_events",
 			 "p:churn/tried mmu_interval_read_try_begin\n"
 			 "p:churn/waited mmu_interval_read_begin\n"
-			 "p:churn/heard mm_mirror_invalidate\n");
+			 "p:churn/heard seg_invalidate\n");
 	return ret ? ret : guest_write(TRACING "events/churn/enable", "1");
 }
 

@@ -93,17 +93,6 @@ static int wait_counter(struct ctx *ctx, const char *name, uint64_t wanted)
 	return 0;
 }
 
-static int check_bytes(const void *at, size_t length, uint64_t seed, uint64_t offset,
-		       const char *what)
-{
-	struct odp_mismatch bad;
-
-	if (odp_verify(at, length, seed, offset, &bad))
-		return 0;
-	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
-			bad.got, bad.expected, bad.count);
-}
-
 static int in_time(struct ctx *ctx, uint64_t began, const char *what)
 {
 	uint64_t took = odp_now() - began;
@@ -339,7 +328,7 @@ static int read_page_by_page(struct ctx *ctx, uint64_t ms)
 	if (!ret)
 		ret = delay_end(&delay);
 	if (!ret)
-		ret = check_bytes(ctx->peer, length, CONTENT, offset, "what was read");
+		ret = guest_verify(ctx->peer, length, CONTENT, offset, "what was read");
 	naks = counter(ctx, "odp_rnr_naks") - naks;
 	if (!ret && ms >= 40 && naks < pages - 1)
 		ret = odp_fail(EPROTO, "%lu RNR NAKs for %zu pages: this proves nothing", naks,
@@ -348,7 +337,7 @@ static int read_page_by_page(struct ctx *ctx, uint64_t ms)
 	if (!ret)
 		ret = odp_read(&ctx->pair, &ctx->peer_mr, PAGE, &stuck.mr, 0, length);
 	if (!ret)
-		ret = check_bytes(ctx->peer + PAGE, length, CONTENT, 0, "the second READ");
+		ret = guest_verify(ctx->peer + PAGE, length, CONTENT, 0, "the second READ");
 	stuck_close(&stuck);
 	return ret;
 }
@@ -390,9 +379,9 @@ static int two_reads(struct ctx *ctx, uint64_t distance)
 	if (!ret)
 		ret = delay_end(&delay);
 	if (!ret)
-		ret = check_bytes(ctx->peer, 100, CONTENT, 0, "the first READ");
+		ret = guest_verify(ctx->peer, 100, CONTENT, 0, "the first READ");
 	if (!ret)
-		ret = check_bytes(ctx->peer + PAGE, 100, CONTENT, PAGE, "the second READ");
+		ret = guest_verify(ctx->peer + PAGE, 100, CONTENT, PAGE, "the second READ");
 	if (!ret && counter(ctx, "completer_retry_err") != retries)
 		ret = odp_fail(EPROTO, "a timeout or a sequence error had to find it out");
 	if (!ret && took > (60 + distance + 500) * ctx->slow * MS)
@@ -438,8 +427,8 @@ static int answered_in_order(struct ctx *ctx, uint64_t unused)
 			ret = odp_fail(EPROTO, "completion %u is of %lu: %s", i, wc.wr_id,
 				       ibv_wc_status_str(wc.status));
 		if (!ret)
-			ret = check_bytes((uint8_t *)stuck.mem.addr + 2 * i * PAGE, 2 * PAGE, 6,
-					  i * PAGE, "what arrived");
+			ret = guest_verify((uint8_t *)stuck.mem.addr + 2 * i * PAGE, 2 * PAGE, 6,
+					   i * PAGE, "what arrived");
 	}
 	for (i = 0; !ret && i < OPS; i += 3) {
 		struct ibv_wc wc;
@@ -501,9 +490,9 @@ static int local_fault(struct ctx *ctx, uint64_t arg)
 	if (!ret)
 		ret = delay_end(&delay);
 	if (!ret && opcode == IBV_WR_RDMA_READ)
-		ret = check_bytes((uint8_t *)stuck.mem.addr + 10, length, 8, 0, "what was read");
+		ret = guest_verify((uint8_t *)stuck.mem.addr + 10, length, 8, 0, "what was read");
 	if (!ret && opcode == IBV_WR_RDMA_WRITE)
-		ret = check_bytes(ctx->peer, length, CONTENT, 10, "what was written");
+		ret = guest_verify(ctx->peer, length, CONTENT, 10, "what was written");
 	dropped = counter(ctx, "odp_dropped_pkts") - dropped;
 	if (!ret && opcode == IBV_WR_RDMA_READ && !dropped)
 		ret = odp_fail(EPROTO, "no response was dropped: this proves nothing");
@@ -550,8 +539,8 @@ static int srq_taken_once(struct ctx *ctx, uint64_t ms)
 			ret = odp_fail(EPROTO, "receive %u is %lu with %u bytes: %s", i, wc.wr_id,
 				       wc.byte_len, ibv_wc_status_str(wc.status));
 		if (!ret)
-			ret = check_bytes((uint8_t *)stuck.mem.addr + i * PAGE, 3000, 9, i * PAGE,
-					  "what arrived");
+			ret = guest_verify((uint8_t *)stuck.mem.addr + i * PAGE, 3000, 9, i * PAGE,
+					   "what arrived");
 	}
 	if (!ret)
 		ret = delay_end(&delay);
@@ -603,10 +592,10 @@ static int ud_header_once(struct ctx *ctx, uint64_t unused)
 	if (!ret)
 		ret = odp_wait_success(&ctx->pair.remote, "the receive", 1040);
 	if (!ret)
-		ret = check_bytes((uint8_t *)stuck.mem.addr + PAGE, 100, 10, 0, "the first part");
+		ret = guest_verify((uint8_t *)stuck.mem.addr + PAGE, 100, 10, 0, "the first part");
 	if (!ret)
-		ret = check_bytes((uint8_t *)stuck.mem.addr + 4 * PAGE - 200, 900, 10, 100,
-				  "the second part");
+		ret = guest_verify((uint8_t *)stuck.mem.addr + 4 * PAGE - 200, 900, 10, 100,
+				   "the second part");
 	/* IPv4: the header's second half; its version and length lead it. */
 	if (!ret && ((uint8_t *)stuck.mem.addr)[PAGE - 20] != 0x45)
 		ret = odp_fail(EBADMSG, "no IPv4 header before the payload");
@@ -658,8 +647,8 @@ static int queue_is_bounded(struct ctx *ctx, uint64_t type)
 			ret = odp_fail(EPROTO, "receive %u is %lu: %s", got, wc.wr_id,
 				       ibv_wc_status_str(wc.status));
 		if (!ret)
-			ret = check_bytes((uint8_t *)stuck.mem.addr + got * 2048 +
-					  (type == IBV_QPT_UD ? 40 : 0), SIZE, 11, 0,
+			ret = guest_verify((uint8_t *)stuck.mem.addr + got * 2048 +
+					   (type == IBV_QPT_UD ? 40 : 0), SIZE, 11, 0,
 					  "what arrived");
 		got++;
 	}
@@ -719,7 +708,7 @@ static int beside_a_message(struct ctx *ctx, uint64_t unused)
 	if (!ret)
 		ret = odp_wait_success(&other.local, "the other WRITE", 100);
 	if (!ret)
-		ret = check_bytes(ctx->peer + 100 * PAGE, 100, CONTENT, 30 * PAGE, "what it wrote");
+		ret = guest_verify(ctx->peer + 100 * PAGE, 100, CONTENT, 30 * PAGE, "what it wrote");
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.local, "the long WRITE");
 	if (!ret)
@@ -802,7 +791,7 @@ static int drained(struct ctx *ctx, uint64_t unused)
 	if (!ret)
 		ret = odp_wait_success(&ctx->pair.local, "WRITE", 100);
 	if (!ret)
-		ret = check_bytes(ctx->peer, 100, CONTENT, 0, "what was written");
+		ret = guest_verify(ctx->peer, 100, CONTENT, 0, "what was written");
 	stuck_close(&stuck);
 	return ret;
 }
@@ -1119,8 +1108,8 @@ static int handler_goes(struct ctx *ctx, uint64_t unused)
 		ret = odp_wait_success(&ctx->pair.local, "WRITE", 100);
 	}
 	if (!ret)
-		ret = check_bytes((uint8_t *)stuck.mem.addr + 3 * PAGE, 100, 12, 0,
-				  "what was written");
+		ret = guest_verify((uint8_t *)stuck.mem.addr + 3 * PAGE, 100, 12, 0,
+				   "what was written");
 	stuck_close(&stuck);
 	return ret;
 }
@@ -1247,7 +1236,7 @@ static int other_process(struct ctx *ctx, uint64_t unused)
 		if (!ret)
 			ret = odp_write(&own.pair, &own.peer_mr, 0, &mr, 0, LENGTH);
 		if (!ret)
-			ret = check_bytes(file.addr, LENGTH, 13, 0, "the file");
+			ret = guest_verify(file.addr, LENGTH, 13, 0, "the file");
 		if (ret)
 			fprintf(stderr, "# child: %s\n", odp_error());
 		_exit(!!ret);

@@ -21,6 +21,17 @@ int guest_fail(const char *what)
 	return odp_fail(err == ENODEV ? EIO : err, "%s: %s", what, strerror(err));
 }
 
+int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
+		 const char *what)
+{
+	struct odp_mismatch bad;
+
+	if (odp_verify(at, length, seed, offset, &bad))
+		return 0;
+	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
+			bad.got, bad.expected, bad.count);
+}
+
 int guest_write(const char *path, const char *text)
 {
 	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;

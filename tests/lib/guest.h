@@ -18,6 +18,10 @@
 /* Fail with errno; never with -ENODEV, which would skip the subtest. */
 int guest_fail(const char *what);
 
+/* Want odp_fill()'s bytes of @seed from @offset on; @what is for the message. */
+int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
+		 const char *what);
+
 /* Write to a file of the kernel's. */
 int guest_write(const char *path, const char *text);
 

@@ -250,7 +250,7 @@ static void device_zap(unsigned long start, unsigned long end)
 	mm_mirror_table_zap(table, start, end, true);
 }
 
-/* As mm_mirror_invalidate(), for each segment, between the notifiers' start and end. */
+/* As seg_invalidate(), for each segment, between the notifiers' start and end. */
 static void invalidate(unsigned long from, unsigned long to, bool discard, bool spurious)
 {
 	unsigned long page, next, seq, size;
