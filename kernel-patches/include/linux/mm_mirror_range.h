@@ -40,7 +40,8 @@ struct mm_mirror_range_ops {
  * @owner: the exclusive access that a driver takes itself, with this owner,
  *	does not count as a change; or NULL
  *
- * Must be zeroed before it is used first.
+ * Must be zeroed before it is used first. mmu_interval_read_begin() waits for
+ * callbacks: it is not called with a lock held that they take.
  */
 struct mm_mirror_range {
 	struct mmu_interval_notifier notifier;
