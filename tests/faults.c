@@ -30,10 +30,6 @@
 #include "guest.h"
 #include "suite.h"
 
-#ifndef __NR_memfd_secret
-#define __NR_memfd_secret	447
-#endif
-
 #define PAGE		4096UL
 #define PAGES		64
 #define LENGTH		(PAGES * PAGE)
@@ -244,17 +240,11 @@ static int secretmem(struct ctx *ctx)
 {
 	struct odp_mr mr = { 0 };
 	uint8_t *addr;
-	int fd, ret;
+	int ret;
 
-	fd = syscall(__NR_memfd_secret, 0);
-	if (fd < 0)
-		return odp_fail(ENODEV, "memfd_secret: %s", strerror(errno));
-	if (ftruncate(fd, LENGTH))
-		return guest_fail("ftruncate");
-	addr = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	if (addr == MAP_FAILED)
-		return guest_fail("mmap");
+	ret = guest_map_secret(&addr, LENGTH);
+	if (ret)
+		return ret;
 	ret = reg(ctx, &mr, addr, LENGTH);
 	if (!ret)
 		ret = want_refusal(ctx, &mr, true);
@@ -441,15 +431,8 @@ static const char *name_test(size_t i)
 static int open_ctx(void *arg, const char *device)
 {
 	struct ctx *ctx = arg;
-	int ret;
 
-	ret = odp_open(&ctx->dev, device);
-	if (ret)
-		return ret;
-	ctx->peer = aligned_alloc(PAGE, LENGTH);
-	if (!ctx->peer)
-		return odp_fail(ENOMEM, "out of memory");
-	return odp_reg(&ctx->peer_mr, &ctx->dev, ctx->peer, LENGTH, ODP_ACCESS);
+	return guest_open_peer(&ctx->dev, device, &ctx->peer_mr, &ctx->peer, LENGTH);
 }
 
 static void close_ctx(void *arg)
@@ -457,9 +440,7 @@ static void close_ctx(void *arg)
 	struct ctx *ctx = arg;
 
 	odp_disconnect(&ctx->pair);
-	odp_dereg(&ctx->peer_mr);
-	free(ctx->peer);
-	odp_close(&ctx->dev);
+	guest_close_peer(&ctx->dev, &ctx->peer_mr, ctx->peer);
 }
 
 /* Nothing is random here. */

@@ -32,9 +32,6 @@
 #include "guest.h"
 #include "suite.h"
 
-#ifndef __NR_memfd_secret
-#define __NR_memfd_secret	447
-#endif
 #ifndef __NR_process_mrelease
 #define __NR_process_mrelease	448
 #endif
@@ -205,17 +202,11 @@ static int secretmem(struct ctx *ctx)
 {
 	uint8_t perm[PAGES], *addr;
 	size_t i;
-	int fd, ret;
+	int ret;
 
-	fd = syscall(__NR_memfd_secret, 0);
-	if (fd < 0)
-		return odp_fail(ENODEV, "memfd_secret: %s", strerror(errno));
-	if (ftruncate(fd, LENGTH))
-		return guest_fail("ftruncate");
-	addr = mmap(NULL, LENGTH, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	close(fd);
-	if (addr == MAP_FAILED)
-		return guest_fail("mmap");
+	ret = guest_map_secret(&addr, LENGTH);
+	if (ret)
+		return ret;
 	odp_fill(addr, LENGTH, 3, 0);
 	ret = want(ctx->gpu.fd, GPU_READ, addr, ctx->buffer, LENGTH, -EFAULT, "a read");
 	if (!ret)
@@ -839,16 +830,11 @@ static const char *name_test(size_t i)
 static int open_ctx(void *arg, const char *device)
 {
 	struct ctx *ctx = arg;
-	int ret;
 
-	ret = odp_open(&ctx->dev, device);
-	if (ret)
-		return ret;
 	ctx->buffer = aligned_alloc(PAGE, LENGTH);
-	ctx->peer = aligned_alloc(PAGE, LENGTH);
-	if (!ctx->buffer || !ctx->peer)
+	if (!ctx->buffer)
 		return odp_fail(ENOMEM, "out of memory");
-	return odp_reg(&ctx->peer_mr, &ctx->dev, ctx->peer, LENGTH, ODP_ACCESS);
+	return guest_open_peer(&ctx->dev, device, &ctx->peer_mr, &ctx->peer, LENGTH);
 }
 
 static void close_ctx(void *arg)
@@ -856,10 +842,8 @@ static void close_ctx(void *arg)
 	struct ctx *ctx = arg;
 
 	odp_disconnect(&ctx->pair);
-	odp_dereg(&ctx->peer_mr);
-	free(ctx->peer);
 	free(ctx->buffer);
-	odp_close(&ctx->dev);
+	guest_close_peer(&ctx->dev, &ctx->peer_mr, ctx->peer);
 }
 
 static int run_test(void *arg, size_t i, uint64_t seed)

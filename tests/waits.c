@@ -649,7 +649,7 @@ static int queue_is_bounded(struct ctx *ctx, uint64_t type)
 		if (!ret)
 			ret = guest_verify((uint8_t *)stuck.mem.addr + got * 2048 +
 					   (type == IBV_QPT_UD ? 40 : 0), SIZE, 11, 0,
-					  "what arrived");
+					   "what arrived");
 		got++;
 	}
 	sleep_ms(50);
@@ -1388,20 +1388,13 @@ static const char *name_test(size_t i)
 static int open_ctx(void *arg, const char *device)
 {
 	struct ctx *ctx = arg;
-	int ret;
 
-	ret = odp_open(&ctx->dev, device);
-	if (ret)
-		return ret;
 	/* The debug kernel takes its time for all that it does. */
 	ctx->slow = access("/proc/lock_stat", F_OK) ? 1 : 5;
 	if (ctx->slow > 1)
 		impatient.timeout = 18;
 	ctx->limit = ctx->slow * 1000 * MS;
-	ctx->peer = aligned_alloc(PAGE, LENGTH);
-	if (!ctx->peer)
-		return odp_fail(ENOMEM, "out of memory");
-	return odp_reg(&ctx->peer_mr, &ctx->dev, ctx->peer, LENGTH, ODP_ACCESS);
+	return guest_open_peer(&ctx->dev, device, &ctx->peer_mr, &ctx->peer, LENGTH);
 }
 
 static void close_ctx(void *arg)
@@ -1409,9 +1402,7 @@ static void close_ctx(void *arg)
 	struct ctx *ctx = arg;
 
 	odp_disconnect(&ctx->pair);
-	odp_dereg(&ctx->peer_mr);
-	free(ctx->peer);
-	odp_close(&ctx->dev);
+	guest_close_peer(&ctx->dev, &ctx->peer_mr, ctx->peer);
 }
 
 /* Nothing is random here. */

@@ -6,11 +6,17 @@
 #include <fcntl.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
+#include <sys/mman.h>
 #include <sys/syscall.h>
 #include <time.h>
 #include <unistd.h>
+
+#ifndef __NR_memfd_secret
+#define __NR_memfd_secret	447
+#endif
 
 #define HW_COUNTER	"/sys/class/infiniband/%s/ports/1/hw_counters/%s"
 
@@ -19,6 +25,44 @@ int guest_fail(const char *what)
 	int err = errno ? errno : EIO;
 
 	return odp_fail(err == ENODEV ? EIO : err, "%s: %s", what, strerror(err));
+}
+
+int guest_open_peer(struct odp_dev *dev, const char *device, struct odp_mr *mr, uint8_t **peer,
+		    size_t length)
+{
+	int ret;
+
+	ret = odp_open(dev, device);
+	if (ret)
+		return ret;
+	*peer = aligned_alloc(sysconf(_SC_PAGESIZE), length);
+	if (!*peer)
+		return odp_fail(ENOMEM, "out of memory");
+	return odp_reg(mr, dev, *peer, length, ODP_ACCESS);
+}
+
+void guest_close_peer(struct odp_dev *dev, struct odp_mr *mr, uint8_t *peer)
+{
+	odp_dereg(mr);
+	free(peer);
+	odp_close(dev);
+}
+
+int guest_map_secret(uint8_t **addr, size_t length)
+{
+	int fd, ret = 0;
+
+	fd = syscall(__NR_memfd_secret, 0);
+	if (fd < 0)
+		return odp_fail(ENODEV, "memfd_secret: %s", strerror(errno));
+	if (ftruncate(fd, length))
+		ret = guest_fail("ftruncate");
+	if (!ret)
+		*addr = mmap(NULL, length, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (!ret && *addr == MAP_FAILED)
+		ret = guest_fail("mmap");
+	close(fd);
+	return ret;
 }
 
 int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,

@@ -18,6 +18,14 @@
 /* Fail with errno; never with -ENODEV, which would skip the subtest. */
 int guest_fail(const char *what);
 
+/* Open the device, and register @length bytes that are pinned; see guest_close_peer(). */
+int guest_open_peer(struct odp_dev *dev, const char *device, struct odp_mr *mr, uint8_t **peer,
+		    size_t length);
+void guest_close_peer(struct odp_dev *dev, struct odp_mr *mr, uint8_t *peer);
+
+/* Map @length bytes of memfd_secret(). */
+int guest_map_secret(uint8_t **addr, size_t length);
+
 /* Want odp_fill()'s bytes of @seed from @offset on; @what is for the message. */
 int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 		 const char *what);
