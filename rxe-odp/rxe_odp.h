@@ -32,6 +32,12 @@ static inline bool rxe_mr_is_odp(struct rxe_mr *mr)
 	return mr->odp;
 }
 
+/* Is this the whole address space, as it is and as it will be? */
+static inline bool rxe_odp_is_implicit(u64 start, u64 length)
+{
+	return !start && length == U64_MAX;
+}
+
 /* Does the step have to wait until a fault has ended? */
 static inline bool rxe_odp_parked(struct rxe_odp_wait *wait)
 {
@@ -56,11 +62,21 @@ static inline void rxe_odp_done(struct rxe_odp_wait *wait)
 
 /* rxe_odp.c */
 void rxe_odp_init_device(struct rxe_dev *rxe);
-int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, int access,
-		    struct rxe_mr *mr);
+int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length, u64 iova,
+		    int access, struct rxe_mr *mr);
 int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
 		    unsigned int length, unsigned int more,
 		    enum rxe_mr_copy_dir dir, struct rxe_odp_wait *wait);
+int rxe_odp_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
+		      u64 swap_add, u64 *orig_val, struct rxe_odp_wait *wait);
+int rxe_odp_atomic_write(struct rxe_mr *mr, u64 iova, u64 value,
+			 struct rxe_odp_wait *wait);
+int rxe_odp_flush_pmem(struct rxe_mr *mr, u64 iova, u64 length,
+		       struct rxe_odp_wait *wait);
+int rxe_odp_advise_mr(struct ib_pd *ibpd,
+		      enum ib_uverbs_advise_mr_advice advice, u32 flags,
+		      struct ib_sge *sg_list, u32 num_sge,
+		      struct uverbs_attr_bundle *attrs);
 int rxe_odp_fill_stat_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 int rxe_odp_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 
@@ -68,7 +84,10 @@ int rxe_odp_fill_res_mr_entry(struct sk_buff *msg, struct ib_mr *ibmr);
 int rxe_odp_init(void);
 void rxe_odp_exit(void);
 struct rxe_odp *rxe_odp_create(struct ib_umem_odp *umem);
+void rxe_odp_put(struct rxe_odp *odp);
 void rxe_odp_destroy(struct rxe_odp *odp);
+int rxe_odp_prefetch(struct rxe_odp *odp, unsigned long start,
+		     unsigned long end, enum mm_mirror_fault_kind kind);
 int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 		 unsigned long end, enum mm_mirror_fault_kind kind,
 		 struct rxe_odp_wait *wait);
@@ -85,7 +104,7 @@ void rxe_odp_orphan(struct sk_buff_head *pkts);
 static inline void rxe_odp_init_device(struct rxe_dev *rxe) {}
 
 static inline int rxe_odp_init_mr(struct rxe_dev *rxe, u64 start, u64 length,
-				  int access, struct rxe_mr *mr)
+				  u64 iova, int access, struct rxe_mr *mr)
 {
 	return -EOPNOTSUPP;
 }
@@ -94,6 +113,25 @@ static inline int rxe_odp_mr_copy(struct rxe_mr *mr, u64 iova, void *addr,
 				  unsigned int length, unsigned int more,
 				  enum rxe_mr_copy_dir dir,
 				  struct rxe_odp_wait *wait)
+{
+	return -EOPNOTSUPP;
+}
+
+static inline int rxe_odp_atomic_op(struct rxe_mr *mr, u64 iova, int opcode,
+				    u64 compare, u64 swap_add, u64 *orig_val,
+				    struct rxe_odp_wait *wait)
+{
+	return RESPST_ERR_RKEY_VIOLATION;
+}
+
+static inline int rxe_odp_atomic_write(struct rxe_mr *mr, u64 iova, u64 value,
+				       struct rxe_odp_wait *wait)
+{
+	return RESPST_ERR_RKEY_VIOLATION;
+}
+
+static inline int rxe_odp_flush_pmem(struct rxe_mr *mr, u64 iova, u64 length,
+				     struct rxe_odp_wait *wait)
 {
 	return -EOPNOTSUPP;
 }
@@ -117,6 +155,7 @@ static inline u8 rxe_odp_rnr_timer(struct rxe_qp *qp, u32 psn)
 	return qp->attr.min_rnr_timer;
 }
 
+#define rxe_odp_advise_mr NULL
 #define rxe_odp_fill_stat_mr_entry NULL
 #define rxe_odp_fill_res_mr_entry NULL
 

@@ -13,6 +13,10 @@
  * process only RXE_ODP_MM_FAULTS are taken at a time: pages that nobody answers
  * for keep a worker each, and must not keep the other processes' away.
  *
+ * What ibv_advise_mr() does not wait for is a fault that no step waits for. Where
+ * others are to be taken, it goes back to the end of the queue, and what steps
+ * wait for comes before it.
+ *
  * Lifetime
  * --------
  * A parked step holds no reference to an MR, and a fault none to a queue pair.
@@ -84,6 +88,8 @@ struct rxe_odp_fault {
 	struct task_struct	*worker;	/* while it takes signals */
 	bool			started;
 	bool			cancelled;
+	bool			prefetch;
+	bool			gives_way;	/* to others, and goes on later */
 };
 
 static DEFINE_SPINLOCK(odp_lock);
@@ -225,8 +231,19 @@ static void wait_leave(struct rxe_odp_wait *wait)
 		return;
 	list_del(&wait->entry);
 	wait->fault = NULL;
-	if (list_empty(&fault->waits))
+	if (list_empty(&fault->waits) && !fault->prefetch)
 		fault_cancel(fault);
+}
+
+/**
+ * rxe_odp_put - give up a reference
+ * @odp: what ODP MRs have
+ *
+ * Context: Process context. With the last one its memory goes.
+ */
+void rxe_odp_put(struct rxe_odp *odp)
+{
+	kref_put(&odp->ref, odp_release);
 }
 
 /**
@@ -245,7 +262,7 @@ void rxe_odp_destroy(struct rxe_odp *odp)
 	list_for_each_entry_safe(fault, next, &odp->faults, entry)
 		fault_cancel(fault);
 	spin_unlock(&odp_lock);
-	kref_put(&odp->ref, odp_release);
+	rxe_odp_put(odp);
 }
 
 /*
@@ -254,14 +271,19 @@ void rxe_odp_destroy(struct rxe_odp *odp)
  */
 static int fault_some(struct rxe_odp_fault *fault)
 {
+	struct mm_mirror *mirror = odp_mirror(fault->odp);
 	struct rxe_odp_mm *odp_mm = fault->odp->mm;
 	unsigned long deadline = 0;
 	int err;
 
 	for (;;) {
 		atomic_inc(&odp_mm->faulting);
-		err = mm_mirror_fault(odp_mirror(fault->odp), fault->at,
-				      fault->until, fault->kind);
+		if (fault->prefetch)
+			err = mm_mirror_prefetch(mirror, fault->at,
+						 fault->until, fault->kind);
+		else
+			err = mm_mirror_fault(mirror, fault->at, fault->until,
+					      fault->kind);
 		atomic_dec(&odp_mm->faulting);
 		/* Not every file system has an error of its own for that */
 		if (err && signal_pending(current))
@@ -269,7 +291,8 @@ static int fault_some(struct rxe_odp_fault *fault)
 		if (err != -EBUSY && err != -ENOMEM && err != -EINTR)
 			return err;
 		flush_signals(current);
-		if (READ_ONCE(fault->cancelled))
+		if (READ_ONCE(fault->cancelled) ||
+		    READ_ONCE(fault->gives_way))
 			return err;
 		if (err == -EINTR) {
 			schedule_timeout_uninterruptible(HZ / 20);
@@ -284,7 +307,7 @@ static int fault_some(struct rxe_odp_fault *fault)
 
 /*
  * [at, until) is there: who waits for it goes on. Nobody waits for what is ahead of
- * that, so it is not gone on with where others wait for their turn.
+ * that, so it is not gone on with, or not now, where others wait for their turn.
  */
 static bool fault_advance(struct rxe_odp_fault *fault)
 {
@@ -294,11 +317,14 @@ static bool fault_advance(struct rxe_odp_fault *fault)
 	spin_lock(&odp_lock);
 	list_for_each_entry_safe(wait, next, &fault->waits, entry)
 		wait_wake(wait, 0);
-	more = !fault->cancelled && fault->until < fault->end &&
-	       list_empty(&fault->odp->mm->queued);
+	more = !fault->cancelled && fault->until < fault->end;
 	if (more) {
 		fault->at = fault->until;
 		fault->until = min(fault->at + RXE_ODP_AHEAD, fault->end);
+	}
+	if (more && !list_empty(&fault->odp->mm->queued)) {
+		fault->gives_way = fault->prefetch;
+		more = false;
 	}
 	spin_unlock(&odp_lock);
 	return more;
@@ -315,6 +341,12 @@ static int fault_all(struct rxe_odp_fault *fault)
 	return err;
 }
 
+static void fault_free(struct rxe_odp_fault *fault)
+{
+	rxe_odp_put(fault->odp);
+	kfree(fault);
+}
+
 static bool fault_begin(struct rxe_odp_fault *fault)
 {
 	bool begin;
@@ -327,40 +359,53 @@ static bool fault_begin(struct rxe_odp_fault *fault)
 	return begin;
 }
 
-/* The next fault of the process takes this one's place. */
-static void fault_end(struct rxe_odp_fault *fault, int err)
+/*
+ * The next fault of the process takes this one's place. Returns false if it will
+ * go on later, which may be now.
+ */
+static bool fault_end(struct rxe_odp_fault *fault, int err)
 {
 	struct rxe_odp_mm *odp_mm = fault->odp->mm;
 	struct rxe_odp_fault *next;
+	bool end;
 
 	spin_lock(&odp_lock);
 	fault->worker = NULL;
-	if (!fault->cancelled)
-		fault_close(fault, err);
-	list_del(&fault->turn);
+	end = fault->cancelled || !fault->gives_way;
+	if (end) {
+		if (!fault->cancelled)
+			fault_close(fault, err);
+		list_del(&fault->turn);
+	} else {
+		fault->started = false;
+		fault->gives_way = false;
+		list_move_tail(&fault->turn, &odp_mm->queued);
+	}
 	odp_mm->nr_running--;
 	next = list_first_entry_or_null(&odp_mm->queued, struct rxe_odp_fault,
 					turn);
 	if (next && odp_mm->nr_running < RXE_ODP_MM_FAULTS)
 		fault_run(next);
 	spin_unlock(&odp_lock);
+	return end;
 }
 
 static void fault_work(struct work_struct *work)
 {
 	struct rxe_odp_fault *fault =
 		container_of(work, struct rxe_odp_fault, work);
+	bool end;
 	int err = 0;
 
 	/* Every wait in a fault may be for ever, and all that may end by this */
 	allow_kernel_signal(SIGKILL);
 	if (fault_begin(fault))
 		err = fault_all(fault);
-	fault_end(fault, err);
+	end = fault_end(fault, err);
 	disallow_signal(SIGKILL);
 
-	kref_put(&fault->odp->ref, odp_release);
-	kfree(fault);
+	if (end)
+		fault_free(fault);
 }
 
 /*
@@ -398,6 +443,7 @@ static struct rxe_odp_fault *fault_find(struct rxe_odp *odp,
 	lockdep_assert_held(&odp_lock);
 	list_for_each_entry(fault, &odp->faults, entry)
 		if (fault->at <= start && end <= fault->until &&
+		    (fault->started || !fault->prefetch) &&
 		    (fault->kind == kind ||
 		     fault->kind == MM_MIRROR_FAULT_WRITE))
 			return fault;
@@ -410,9 +456,34 @@ static void mm_cancel_ahead(struct rxe_odp_mm *odp_mm)
 	struct rxe_odp_fault *fault, *next;
 
 	lockdep_assert_held(&odp_lock);
-	list_for_each_entry_safe(fault, next, &odp_mm->running, turn)
-		if (list_empty(&fault->waits) && !fault->cancelled)
+	list_for_each_entry_safe(fault, next, &odp_mm->running, turn) {
+		if (!list_empty(&fault->waits) || fault->cancelled)
+			continue;
+		if (!fault->prefetch) {
 			fault_cancel(fault);
+			continue;
+		}
+		fault->gives_way = true;
+		if (fault->worker)
+			send_sig(SIGKILL, fault->worker, 1);
+	}
+}
+
+/* In the queue what steps wait for comes before what was only advised. */
+static void fault_queue(struct rxe_odp_fault *fault, struct rxe_odp_mm *odp_mm)
+{
+	struct rxe_odp_fault *behind;
+
+	lockdep_assert_held(&odp_lock);
+	if (fault->prefetch) {
+		list_add_tail(&fault->turn, &odp_mm->queued);
+		return;
+	}
+	list_for_each_entry(behind, &odp_mm->queued, turn)
+		if (behind->prefetch)
+			break;
+	list_add_tail(&fault->turn, &behind->turn);
+	mm_cancel_ahead(odp_mm);
 }
 
 static void fault_start(struct rxe_odp_fault *fault, struct rxe_odp *odp)
@@ -421,12 +492,55 @@ static void fault_start(struct rxe_odp_fault *fault, struct rxe_odp *odp)
 	kref_get(&odp->ref);
 	fault->odp = odp;
 	list_add_tail(&fault->entry, &odp->faults);
-	if (odp->mm->nr_running < RXE_ODP_MM_FAULTS) {
+	if (odp->mm->nr_running < RXE_ODP_MM_FAULTS)
 		fault_run(fault);
-	} else {
-		list_add_tail(&fault->turn, &odp->mm->queued);
-		mm_cancel_ahead(odp->mm);
-	}
+	else
+		fault_queue(fault, odp->mm);
+}
+
+/* A fault of pages; nobody knows of it yet. */
+static void fault_init(struct rxe_odp_fault *fault, unsigned long start,
+		       unsigned long until, unsigned long end,
+		       enum mm_mirror_fault_kind kind)
+{
+	fault->kind = kind;
+	fault->at = start;
+	fault->until = until;
+	fault->end = end;
+	INIT_LIST_HEAD(&fault->entry);
+	INIT_LIST_HEAD(&fault->turn);
+	INIT_LIST_HEAD(&fault->waits);
+	INIT_WORK(&fault->work, fault_work);
+}
+
+/**
+ * rxe_odp_prefetch - fault a range that nobody waits for
+ * @odp: of the MR; the caller has a reference to that
+ * @start: first byte, in the MR
+ * @end: byte after the last one
+ * @kind: for reading or writing, or what the process has
+ *
+ * It ends with the MR, or with the first page that fails.
+ *
+ * Context: Process context.
+ * Return: 0, or -ENOMEM.
+ */
+int rxe_odp_prefetch(struct rxe_odp *odp, unsigned long start,
+		     unsigned long end, enum mm_mirror_fault_kind kind)
+{
+	struct rxe_odp_fault *fault;
+
+	start &= PAGE_MASK;
+	end = PAGE_ALIGN(end);
+	fault = kzalloc(sizeof(*fault), GFP_KERNEL_ACCOUNT);
+	if (!fault)
+		return -ENOMEM;
+	fault_init(fault, start, min(start + RXE_ODP_AHEAD, end), end, kind);
+	fault->prefetch = true;
+	spin_lock(&odp_lock);
+	fault_start(fault, odp);
+	spin_unlock(&odp_lock);
+	return 0;
 }
 
 /* Nothing of the QP is run any more but what drains its queues. */
@@ -468,14 +582,7 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 	need = PAGE_ALIGN(need);
 	/* There is nobody to report to that this cannot be allocated */
 	new = kzalloc(sizeof(*new), GFP_KERNEL | __GFP_NOFAIL);
-	new->kind = kind;
-	new->at = start;
-	new->until = need;
-	new->end = PAGE_ALIGN(end);
-	INIT_LIST_HEAD(&new->entry);
-	INIT_LIST_HEAD(&new->turn);
-	INIT_LIST_HEAD(&new->waits);
-	INIT_WORK(&new->work, fault_work);
+	fault_init(new, start, need, PAGE_ALIGN(end), kind);
 
 	spin_lock(&odp_lock);
 	stopped = wait->stopped;
@@ -548,6 +655,7 @@ void rxe_odp_wait_end(struct rxe_odp_wait *wait)
 	wait->parked = false;
 	wait->parks = 0;
 	wait->err = 0;
+	wait->done = 0;
 }
 
 /**

@@ -328,9 +328,10 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 	return -EBUSY;
 }
 
+/* What changed in the table is added to @count. */
 static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 			unsigned long end, enum mm_mirror_fault_kind kind,
-			unsigned long implied, bool nowait)
+			unsigned long implied, bool nowait, atomic64_t *count)
 {
 	u64 began = trace_mm_mirror_fault_enabled() ? ktime_get_ns() : 0;
 	struct mem_cgroup *memcg, *old_memcg;
@@ -361,7 +362,7 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	if (!ret)
 		ret = seg_fault(seg, start, end, kind, pfns, implied, nowait,
 				&changed);
-	atomic64_add(changed, &mirror->faults);
+	atomic64_add(changed, count);
 	if (began)
 		trace_mm_mirror_fault(mirror, start, end, kind, changed,
 				      pfns ? hmm_pfn_to_map_order(*pfns) : 0,
@@ -375,14 +376,15 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 
 static int fault_segments(struct mm_mirror *mirror, unsigned long start,
 			  unsigned long end, enum mm_mirror_fault_kind kind,
-			  bool nowait)
+			  bool nowait, atomic64_t *count)
 {
 	if (WARN_ON_ONCE(mirror->lock) || start >= end)
 		return -EINVAL;
 
 	while (start < end) {
 		unsigned long next = seg_end(mirror, start, end);
-		int ret = mirror_fault(mirror, start, next, kind, 0, nowait);
+		int ret = mirror_fault(mirror, start, next, kind, 0, nowait,
+				       count);
 
 		if (ret)
 			return ret;
@@ -394,14 +396,22 @@ static int fault_segments(struct mm_mirror *mirror, unsigned long start,
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind)
 {
-	return fault_segments(mirror, start, end, kind, false);
+	return fault_segments(mirror, start, end, kind, false, &mirror->faults);
 }
 EXPORT_SYMBOL_GPL(mm_mirror_fault);
+
+int mm_mirror_prefetch(struct mm_mirror *mirror, unsigned long start,
+		       unsigned long end, enum mm_mirror_fault_kind kind)
+{
+	return fault_segments(mirror, start, end, kind, false,
+			      &mirror->prefetches);
+}
+EXPORT_SYMBOL_GPL(mm_mirror_prefetch);
 
 int mm_mirror_fault_nowait(struct mm_mirror *mirror, unsigned long start,
 			   unsigned long end, enum mm_mirror_fault_kind kind)
 {
-	return fault_segments(mirror, start, end, kind, true);
+	return fault_segments(mirror, start, end, kind, true, &mirror->faults);
 }
 EXPORT_SYMBOL_GPL(mm_mirror_fault_nowait);
 
@@ -415,7 +425,7 @@ int mm_mirror_fault_and_lock(struct mm_mirror *mirror, unsigned long start,
 		return -EINVAL;
 	ret = mirror_fault(mirror, start, end, kind,
 			   kind == MM_MIRROR_FAULT_READ ? 0 : MM_MIRROR_DIRTY,
-			   false);
+			   false, &mirror->faults);
 	if (ret || !mirror->table.dma_dev)
 		return ret;
 	ret = mm_mirror_dma_map(&mirror->table, start & PAGE_MASK,
@@ -471,6 +481,28 @@ static unsigned long page_copy(struct page *page, unsigned int offset,
 }
 
 /*
+ * The page of an address, for an access that begins now, under the leaf's lock;
+ * or NULL if no entry allows it.
+ */
+static struct page *leaf_use(struct mm_mirror_leaf *leaf, unsigned int level,
+			     unsigned long addr, bool write)
+{
+	unsigned long need = write ? MM_MIRROR_WRITE : MM_MIRROR_VALID;
+	unsigned long mark = MM_MIRROR_USED | (write ? MM_MIRROR_DIRTY : 0);
+	unsigned long *slot, entry;
+
+	slot = &leaf->entries[mm_mirror_entry_index(level, addr)];
+	entry = READ_ONCE(*slot);
+	if (unlikely(!(entry & need)))
+		return NULL;
+	/* Invariant 6. Readers share the lock: set atomically. */
+	if ((entry & mark) != mark)
+		atomic_long_or(mark, (atomic_long_t *)slot);
+	return nth_page(mm_mirror_entry_page(entry),
+			mm_mirror_entry_offset(level, addr));
+}
+
+/*
  * Copy within one leaf, under its lock, page by page until one has no entry
  * that allows it. Returns the bytes that were copied; *@failed is set where
  * the memory failed.
@@ -479,26 +511,17 @@ static size_t leaf_copy(struct mm_mirror_leaf *leaf, unsigned int level,
 			unsigned long addr, void *buf, size_t len, bool write,
 			bool *failed)
 {
-	unsigned long need = write ? MM_MIRROR_WRITE : MM_MIRROR_VALID;
-	unsigned long mark = MM_MIRROR_USED | (write ? MM_MIRROR_DIRTY : 0);
 	size_t n, left, done;
 
 	for (done = 0; done < len; done += n) {
 		unsigned int offset = offset_in_page(addr + done);
-		unsigned long *slot, entry;
 		struct page *page;
 
-		slot = &leaf->entries[mm_mirror_entry_index(level, addr + done)];
-		entry = READ_ONCE(*slot);
-		if (unlikely(!(entry & need)))
+		page = leaf_use(leaf, level, addr + done, write);
+		if (unlikely(!page))
 			break;
-		page = nth_page(mm_mirror_entry_page(entry),
-				mm_mirror_entry_offset(level, addr + done));
 		n = min(len - done, PAGE_SIZE - offset);
 		left = page_copy(page, offset, buf + done, n, write);
-		/* Invariant 6. Readers share the lock: set atomically. */
-		if ((entry & mark) != mark)
-			atomic_long_or(mark, (atomic_long_t *)slot);
 		if (unlikely(left)) {
 			*failed = true;
 			return done + n - left;
@@ -549,6 +572,31 @@ ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
 }
 EXPORT_SYMBOL_GPL(mm_mirror_write);
 
+int mm_mirror_apply(struct mm_mirror *mirror, unsigned long addr, bool write,
+		    int (*fn)(struct page *page, unsigned int offset, void *arg),
+		    void *arg)
+{
+	struct mm_mirror_leaf *leaf;
+	struct page *page = NULL;
+	unsigned int level;
+	int ret = -EAGAIN;
+
+	rcu_read_lock();
+	leaf = mm_mirror_table_find(&mirror->table, addr, &level);
+	if (leaf) {
+		read_lock(&leaf->lock);
+		page = leaf_use(leaf, level, addr, write);
+		if (page)
+			ret = fn(page, offset_in_page(addr), arg);
+		if (page && write)
+			flush_dcache_page(page);
+		read_unlock(&leaf->lock);
+	}
+	rcu_read_unlock();
+	return ret;
+}
+EXPORT_SYMBOL_GPL(mm_mirror_apply);
+
 int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 		   unsigned long start, unsigned long end,
 		   const struct mm_mirror_config *config)
@@ -585,6 +633,7 @@ int mm_mirror_init(struct mm_mirror *mirror, struct mm_struct *mm,
 	xa_init_flags(&mirror->segs, XA_FLAGS_ACCOUNT);
 	mm_mirror_table_init(&mirror->table, start, end, config);
 	atomic64_set(&mirror->faults, 0);
+	atomic64_set(&mirror->prefetches, 0);
 	atomic64_set(&mirror->invalidations, 0);
 	return 0;
 }

@@ -115,6 +115,7 @@ struct mm_mirror_table {
  * @table: the entries
  * @dead: teardown has begun, faults are refused
  * @faults: pages that faults added to the table or made writable
+ * @prefetches: those that mm_mirror_prefetch() did
  * @invalidations: pages that invalidations dropped
  */
 struct mm_mirror {
@@ -130,6 +131,7 @@ struct mm_mirror {
 	struct mm_mirror_table table;
 	bool dead;
 	atomic64_t faults;
+	atomic64_t prefetches;
 	atomic64_t invalidations;
 };
 
@@ -198,6 +200,21 @@ void mm_mirror_destroy(struct mm_mirror *mirror);
  */
 int mm_mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		    unsigned long end, enum mm_mirror_fault_kind kind);
+
+/**
+ * mm_mirror_prefetch - mm_mirror_fault() before the device asks for it
+ * @mirror: a mirror without a lock of the driver's
+ * @start: first byte
+ * @end: byte after the last one
+ * @kind: what is asked for
+ *
+ * The pages are counted by themselves.
+ *
+ * Context: As mm_mirror_fault().
+ * Return: As mm_mirror_fault().
+ */
+int mm_mirror_prefetch(struct mm_mirror *mirror, unsigned long start,
+		       unsigned long end, enum mm_mirror_fault_kind kind);
 
 /**
  * mm_mirror_fault_nowait - mm_mirror_fault() as far as that needs no waiting
@@ -304,6 +321,25 @@ ssize_t mm_mirror_read(struct mm_mirror *mirror, unsigned long addr, void *to,
  */
 ssize_t mm_mirror_write(struct mm_mirror *mirror, unsigned long addr,
 			const void *from, size_t len);
+
+/**
+ * mm_mirror_apply - let a function at a piece of a mirrored page
+ * @mirror: the mirror
+ * @addr: address in the mirrored mm, and in the mirror
+ * @write: @fn may write to the page
+ * @fn: is called with the page of @addr, the offset of @addr in it, and @arg. It
+ *	holds up every invalidation of the page: it is short and must not sleep
+ * @arg: for @fn
+ *
+ * For what is neither reading nor writing, such as an atomic operation.
+ *
+ * Context: Task context, atomic or not. Never sleeps, never faults.
+ * Return: what @fn returns, or -EAGAIN: the page is not in the table, or not
+ * writable there. Fault it in and try again.
+ */
+int mm_mirror_apply(struct mm_mirror *mirror, unsigned long addr, bool write,
+		    int (*fn)(struct page *page, unsigned int offset, void *arg),
+		    void *arg);
 
 static inline struct page *mm_mirror_entry_page(unsigned long entry)
 {
