@@ -10,7 +10,7 @@ RUN = tests/run --stages $(STAGES) $(SELECT)
 # A list needs nothing built, and a kernel from elsewhere none of ours.
 KERNELS := $(if $(KERNEL),$(filter stock tree debug kcsan,$(KERNEL)),kernel)
 JOB_OPTION = $(and $(JOBS),$1 $(JOBS))
-PREPARE := $(if $(LIST),,$(KERNELS) userspace rdma-core)
+PREPARE := $(if $(LIST),,$(KERNELS) rdma-core userspace)
 DEBUG := $(if $(LIST)$(KERNEL),,debug)
 KCSAN := $(if $(LIST)$(KERNEL),,kcsan)
 

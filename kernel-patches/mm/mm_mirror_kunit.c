@@ -235,6 +235,85 @@ static void copies(struct kunit *test)
 	mm_mirror_destroy(&f.mirror);
 }
 
+/* The entry that a device without a lock uses. No zap runs meanwhile. */
+static unsigned long software_entry(struct fixture *f, unsigned long addr)
+{
+	unsigned int order;
+	dma_addr_t dma;
+
+	return mm_mirror_table_entry(&f->mirror.table, addr, &order, &dma);
+}
+
+static int add_at(struct page *page, unsigned int offset, void *arg)
+{
+	u64 *at = kmap_local_page(page) + offset;
+
+	*(u64 *)arg += *at;
+	kunmap_local(at);
+	return 7;
+}
+
+/* A function gets at a page that the table has, and marks it used. */
+static void functions_at_pages(struct kunit *test)
+{
+	unsigned long entry;
+	struct fixture f;
+	u64 sum = 0;
+
+	open_software(test, &f);
+	cpu_write(test, f.addr + PAGE_SIZE + 24, 40);
+	KUNIT_EXPECT_EQ(test, -EAGAIN,
+			mm_mirror_apply(&f.mirror, f.addr + PAGE_SIZE + 24,
+					false, add_at, &sum));
+	KUNIT_EXPECT_EQ(test, 0,
+			mm_mirror_fault(&f.mirror, f.addr, f.addr + 2 * PAGE_SIZE,
+					MM_MIRROR_FAULT_READ));
+	KUNIT_EXPECT_EQ(test, 7,
+			mm_mirror_apply(&f.mirror, f.addr + PAGE_SIZE + 24,
+					false, add_at, &sum));
+	KUNIT_EXPECT_EQ(test, 40, sum);
+	/* The first page is the zero page, and not writable. */
+	KUNIT_EXPECT_EQ(test, -EAGAIN,
+			mm_mirror_apply(&f.mirror, f.addr, true, add_at, &sum));
+	KUNIT_EXPECT_EQ(test, 7,
+			mm_mirror_apply(&f.mirror, f.addr + PAGE_SIZE + 24,
+					true, add_at, &sum));
+	KUNIT_EXPECT_EQ(test, 80, sum);
+	entry = software_entry(&f, f.addr + PAGE_SIZE);
+	KUNIT_EXPECT_TRUE(test, entry & MM_MIRROR_USED);
+	KUNIT_EXPECT_TRUE(test, entry & MM_MIRROR_DIRTY);
+	KUNIT_EXPECT_FALSE(test, software_entry(&f, f.addr) & MM_MIRROR_USED);
+	KUNIT_EXPECT_EQ(test, 0, advise(f.addr, LEAF, MADV_DONTNEED));
+	KUNIT_EXPECT_EQ(test, -EAGAIN,
+			mm_mirror_apply(&f.mirror, f.addr + PAGE_SIZE + 24,
+					false, add_at, &sum));
+	mm_mirror_destroy(&f.mirror);
+}
+
+/* What is fetched ahead is counted apart, and a fault after it finds it. */
+static void fetched_ahead(struct kunit *test)
+{
+	struct fixture f;
+	u64 value;
+
+	open_software(test, &f);
+	KUNIT_EXPECT_EQ(test, 0,
+			mm_mirror_prefetch(&f.mirror, f.addr, f.addr + LEAF,
+					   MM_MIRROR_SNAPSHOT));
+	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&f.mirror.prefetches));
+	KUNIT_EXPECT_EQ(test, 0,
+			mm_mirror_prefetch(&f.mirror, f.addr,
+					   f.addr + 5 * PAGE_SIZE,
+					   MM_MIRROR_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 5, atomic64_read(&f.mirror.prefetches));
+	KUNIT_EXPECT_EQ(test, 8, mm_mirror_read(&f.mirror, f.addr, &value, 8));
+	KUNIT_EXPECT_EQ(test, 0,
+			mm_mirror_fault(&f.mirror, f.addr, f.addr + 8,
+					MM_MIRROR_FAULT_WRITE));
+	KUNIT_EXPECT_EQ(test, 0, atomic64_read(&f.mirror.faults));
+	mm_mirror_destroy(&f.mirror);
+}
+
 /* Invariant 1: an invalidation takes the entries away, and empty leaves go. */
 static void invalidation(struct kunit *test)
 {
@@ -785,6 +864,8 @@ static void stress(struct kunit *test)
 static struct kunit_case mm_mirror_cases[] = {
 	KUNIT_CASE(whole_address_space),
 	KUNIT_CASE(copies),
+	KUNIT_CASE(functions_at_pages),
+	KUNIT_CASE(fetched_ahead),
 	KUNIT_CASE(invalidation),
 	KUNIT_CASE(errors),
 	KUNIT_CASE(dirty),
