@@ -4,13 +4,13 @@
  * stage: check
  * where: guest
  * kernels: tree
- * vm: --pmem 256M --hugepages 64
+ * vm: --pmem 256M --hugepages 64 --swap 64M
  * budget: 120
  *
  * Each subtest moves bytes by RDMA between a region and pinned memory, compares
  * them, and reads the region's counters where these tell something. What must be
- * refused is asked for, with the errno or completion that it has to give, and
- * after it everything has to work as before.
+ * refused has to give the right errno or completion, and after it everything has
+ * to work as before.
  *
  * Those called mainline_ are what the ODP that rxe has upstream got wrong.
  *
@@ -38,7 +38,8 @@
 #define GIB		(1UL << 30)
 #define TIB		(1UL << 40)
 #define MS		1000000UL		/* ns */
-#define LENGTH		(2 * ODP_MIB)		/* of a region; whole, for kinds with huge pages */
+#define LENGTH		(2 * ODP_MIB)		/* a whole huge page */
+#define PAGES		(LENGTH / PAGE)
 #define PEER_LENGTH	(16 * ODP_MIB + PAGE)
 #define ODP		(ODP_ACCESS | IBV_ACCESS_ON_DEMAND)
 #define READ_ONLY	(IBV_ACCESS_REMOTE_READ | IBV_ACCESS_ON_DEMAND)
@@ -46,39 +47,31 @@
 #define SETTLE_MS	20000
 #define IDLE_MS		300			/* in which nothing may happen */
 
-/* Where nobody maps anything by chance: not queues of new queue pairs either. */
+/* Where the kernel maps nothing by itself, such as the queues of a new pair. */
 #define NOWHERE		((uint8_t *)(64 * GIB))
-
-#define TRANSLATION	IBV_REREG_MR_CHANGE_TRANSLATION
-#define PD		IBV_REREG_MR_CHANGE_PD
-#define ACCESS		IBV_REREG_MR_CHANGE_ACCESS
-
-/* A protection domain, a pair in it, and pinned memory for the other end. */
-struct domain {
-	struct odp_dev dev;
-	struct odp_pair pair;
-	struct odp_mr peer;
-	uint64_t rng;
-};
-
-struct ctx {
-	struct domain one;
-	struct domain other;	/* of the same device, with the same memory */
-	uint8_t *peer;
-};
 
 /* What an MR is. */
 enum state { PINNED, EXPLICIT, IMPLICIT };
 static const char *const state_names[] = { "pinned", "explicit ODP", "implicit ODP" };
 
+/* A protection domain, a pair in it, and pinned memory for the other end. */
+struct ctx {
+	struct odp_dev dev;
+	struct odp_pair pair;
+	struct odp_mr peer;
+	uint8_t *bytes;		/* of peer */
+	struct ctx *other;	/* the same once more: another domain of the device */
+	const struct test *test;
+	uint64_t rng;
+};
+
 struct test {
 	const char *name;
-	int (*run)(struct ctx *ctx, const struct test *test);
+	int (*run)(struct ctx *ctx);
 	enum odp_mem_kind kind;
-	bool paged_out;
-	bool implicit;
-	enum state from;
+	enum state from;	/* for what is not re-registered: what it is */
 	enum state to;
+	bool paged_out;
 	int wanted;		/* errno */
 };
 
@@ -102,24 +95,13 @@ static int during(int ret, const char *fmt, ...)
 
 static int want_error(int ret, int wanted, const char *what)
 {
-	char text[340];
-
 	if (ret == -wanted)
 		return 0;
 	if (!ret)
 		return odp_fail(EPROTO, "%s was taken, should be refused with \"%s\"", what,
 				strerror(wanted));
-	snprintf(text, sizeof(text), "%s", odp_error());
-	return odp_fail(EPROTO, "%s should be refused with \"%s\", but: %s", what,
-			strerror(wanted), text);
-}
-
-/* The same for a registration, which is undone where it must not have worked. */
-static int want_no_mr(int ret, struct odp_mr *mr, int wanted, const char *what)
-{
-	if (!ret)
-		odp_dereg(mr);
-	return want_error(ret, wanted, what);
+	during(ret, "%s should be refused with \"%s\", but", what, strerror(wanted));
+	return -EPROTO;
 }
 
 static void sleep_ms(unsigned int ms)
@@ -130,65 +112,35 @@ static void sleep_ms(unsigned int ms)
 		;
 }
 
-static int in_time(uint64_t began, unsigned int limit_ms, const char *what)
+static int in_time(uint64_t began, const char *what)
 {
 	uint64_t took = (odp_now() - began) / MS;
 
-	if (took <= limit_ms)
+	if (took <= AT_ONCE_MS)
 		return 0;
-	return odp_fail(ETIME, "%s took %lu ms, should return within %u", what, took, limit_ms);
-}
-
-/* Memory of any size of which nothing is there. */
-static int map_sparse(uint8_t **addr, size_t size, int prot)
-{
-	*addr = mmap(NULL, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (*addr == MAP_FAILED) {
-		*addr = NULL;
-		return during(guest_fail("mmap"), "reserving %lu GiB", size / GIB);
-	}
-	madvise(*addr, size, MADV_NOHUGEPAGE);
-	return 0;
-}
-
-static int map_fixed(uint8_t *addr, size_t size)
-{
-	if (mmap(addr, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS |
-		 MAP_FIXED_NOREPLACE, -1, 0) != addr)
-		return guest_fail("mmap where nothing should be");
-	madvise(addr, size, MADV_NOHUGEPAGE);
-	return 0;
-}
-
-static size_t pages_of(const void *addr, size_t length)
-{
-	uintptr_t start = (uintptr_t)addr;
-
-	return (start + length + PAGE - 1) / PAGE - start / PAGE;
+	return odp_fail(ETIME, "%s took %lu ms, should at most %d", what, took, AT_ONCE_MS);
 }
 
 /* How many pages are in the process's page table. */
 static long resident(const void *addr, size_t length)
 {
 	size_t i, n = length / PAGE;
-	uint64_t *entries;
+	uint64_t *entries = calloc(n, 8);
 	long count = 0;
 	int fd;
 
 	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return guest_fail("/proc/self/pagemap");
-	entries = calloc(n, 8);
 	if (!entries || pread(fd, entries, n * 8, (uintptr_t)addr / PAGE * 8) != (ssize_t)(n * 8))
-		count = guest_fail("reading pagemap");
+		count = guest_fail("/proc/self/pagemap");
 	for (i = 0; i < n && count >= 0; i++)
 		count += entries[i] >> 63;
+	if (fd >= 0)
+		close(fd);
 	free(entries);
-	close(fd);
 	return count;
 }
 
-/* The value, in KiB, of the line of a file in /proc that begins with @name. */
+/* The KiB in the line that begins with @name. */
 static long proc_kib(const char *path, const char *name)
 {
 	FILE *file = fopen(path, "re");
@@ -203,177 +155,220 @@ static long proc_kib(const char *path, const char *name)
 	return kib;
 }
 
-/* --- a region, and bytes to and from it --------------------------------------------- */
+/* --- regions -------------------------------------------------------------------------- */
 
 struct region {
 	struct odp_mem mem;
+	uint8_t *map;			/* the same without struct odp_mem */
+	size_t map_length;
+	uint8_t *addr;			/* what the offsets below count from */
+	size_t base;			/* what that is in the MR: offset, or address */
 	struct odp_mr mr;
-	size_t base;		/* what the memory's start is in the MR: offset, or address */
+	struct odp_counters seen;
 };
 
-static int region_open(struct domain *d, struct region *r, enum odp_mem_kind kind, size_t length,
-		       int access, bool implicit)
+static int region_map(struct region *r, enum odp_mem_kind kind, size_t length)
 {
 	int ret;
 
 	memset(r, 0, sizeof(*r));
 	ret = odp_mem_map(&r->mem, kind, length, NULL);
+	r->addr = r->mem.addr;
+	return ret;
+}
+
+/* Memory of any size of which nothing is there; @addr as for mmap(). */
+static int region_sparse(struct region *r, uint8_t *addr, size_t length, int prot)
+{
+	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE;
+
+	memset(r, 0, sizeof(*r));
+	addr = mmap(addr, length, prot, addr ? flags | MAP_FIXED_NOREPLACE : flags, -1, 0);
+	if (addr == MAP_FAILED)
+		return during(guest_fail("mmap"), "reserving %#zx bytes", length);
+	madvise(addr, length, MADV_NOHUGEPAGE);
+	r->addr = r->map = addr;
+	r->map_length = length;
+	return 0;
+}
+
+/* From here on the offsets count from @start of the memory. */
+static int region_reg_iova(struct ctx *ctx, struct region *r, size_t start, size_t length,
+			   uint64_t iova, int access)
+{
+	r->addr += start;
+	return odp_reg_iova(&r->mr, &ctx->dev, r->addr, length, iova, access);
+}
+
+static int region_reg(struct ctx *ctx, struct region *r, size_t start, size_t length, int access)
+{
+	return region_reg_iova(ctx, r, start, length, (uintptr_t)r->addr + start, access);
+}
+
+static int region_reg_implicit(struct ctx *ctx, struct region *r, int access)
+{
+	r->base = (uintptr_t)r->addr;
+	return odp_reg(&r->mr, &ctx->dev, NULL, SIZE_MAX, access);
+}
+
+static int region_open(struct ctx *ctx, struct region *r, enum odp_mem_kind kind, size_t length,
+		       enum state state)
+{
+	int ret = region_map(r, kind, length);
+
 	if (ret)
 		return ret;
-	r->base = implicit ? (uintptr_t)r->mem.addr : 0;
-	return implicit ? odp_reg(&r->mr, &d->dev, NULL, SIZE_MAX, access) :
-			  odp_reg(&r->mr, &d->dev, r->mem.addr, length, access);
+	return state == IMPLICIT ? region_reg_implicit(ctx, r, ODP) :
+	       region_reg(ctx, r, 0, length, state == PINNED ? ODP_ACCESS : ODP);
 }
 
 static void region_close(struct region *r)
 {
 	odp_dereg(&r->mr);
 	odp_mem_unmap(&r->mem);
+	if (r->map)
+		munmap(r->map, r->map_length);
+	memset(r, 0, sizeof(*r));
 }
 
-/* The MR's bytes with it at the remote end, and at the local one: those of @seed. */
-static int read_back(struct domain *d, const struct odp_mr *mr, size_t offset, size_t length,
+/* A registration that has to fail. */
+static int refuse_reg(struct ctx *ctx, void *addr, size_t length, uint64_t iova, int access,
+		      const char *what)
+{
+	struct odp_mr mr;
+	int ret = odp_reg_iova(&mr, &ctx->dev, addr, length, iova, access);
+
+	if (!ret)
+		odp_dereg(&mr);
+	return want_error(ret, EINVAL, what);
+}
+
+enum counter { FAULTS, NO_FAULTS, LOST, PREFETCHED };
+static const char *const counter_names[] = {
+	"faulted or more", "faulted beyond those that were taken away", "taken away or more",
+	"prefetched",
+};
+
+/* @pages of it, since the last time. */
+static int want(struct region *r, enum counter counter, uint64_t pages, const char *what)
+{
+	struct odp_counters now, *seen = &r->seen;
+	uint64_t faults, lost, prefetched;
+	int ret = odp_counters(&r->mr, &now);
+	bool good;
+
+	faults = now.faults - seen->faults;
+	lost = now.invalidations - seen->invalidations;
+	prefetched = now.prefetch - seen->prefetch;
+	*seen = now;
+	good = counter == FAULTS ? faults >= pages :
+	       counter == NO_FAULTS ? faults <= lost :
+	       counter == LOST ? lost >= pages :
+	       prefetched >= pages && prefetched <= pages + lost;
+	if (ret || good)
+		return ret;
+	return odp_fail(EPROTO, "%s: %lu pages were faulted, %lu taken away, %lu prefetched; should be %lu %s",
+			what, faults, lost, prefetched, pages, counter_names[counter]);
+}
+
+/* --- bytes to and from them -------------------------------------------------------------- */
+
+static int write_new(struct ctx *ctx, struct region *r, size_t offset, size_t length,
 		     uint64_t seed)
 {
-	uint8_t *peer = d->peer.addr;
-	int ret;
-
-	memset(peer, 0, length);
-	ret = odp_read(&d->pair, &d->peer, 0, mr, offset, length);
-	if (!ret)
-		ret = guest_verify(peer, length, seed, 0, "what a READ brought");
-	memset(peer, 0, length);
-	if (!ret)
-		ret = odp_write(&d->pair, mr, offset, &d->peer, 0, length);
-	if (!ret)
-		ret = guest_verify(peer, length, seed, 0, "what a WRITE took from it");
-	return ret;
+	odp_fill(ctx->bytes, length, seed, 0);
+	return odp_write(&ctx->pair, &ctx->peer, 0, &r->mr, r->base + offset, length) ?:
+	       guest_verify(r->addr + offset, length, seed, 0, "what a WRITE brought");
 }
 
-static int write_new(struct domain *d, const struct odp_mr *mr, size_t offset, const void *at,
-		     size_t length, uint64_t seed)
+/* The bytes of @seed, with the MR at the remote end, and then at the local one. */
+static int read_back(struct ctx *ctx, struct region *r, size_t offset, size_t length,
+		     uint64_t seed)
 {
 	int ret;
 
-	odp_fill(d->peer.addr, length, seed, 0);
-	ret = odp_write(&d->pair, &d->peer, 0, mr, offset, length);
-	return ret ? ret : guest_verify(at, length, seed, 0, "what a WRITE brought");
+	memset(ctx->bytes, 0, length);
+	ret = odp_read(&ctx->pair, &ctx->peer, 0, &r->mr, r->base + offset, length) ?:
+	      guest_verify(ctx->bytes, length, seed, 0, "what a READ brought");
+	memset(ctx->bytes, 0, length);
+	return ret ?: odp_write(&ctx->pair, &r->mr, r->base + offset, &ctx->peer, 0, length) ?:
+	       guest_verify(ctx->bytes, length, seed, 0, "what a WRITE took from it");
 }
 
-/* New bytes to @offset of the MR, which the CPU has to find @at, and back. */
-static int move(struct domain *d, const struct odp_mr *mr, size_t offset, const void *at,
-		size_t length)
+static int move(struct ctx *ctx, struct region *r, size_t offset, size_t length)
 {
-	uint64_t seed = odp_random(&d->rng);
-	int ret = write_new(d, mr, offset, at, length, seed);
+	uint64_t seed = odp_random(&ctx->rng);
 
-	return ret ? ret : read_back(d, mr, offset, length, seed);
+	return write_new(ctx, r, offset, length, seed) ?: read_back(ctx, r, offset, length, seed);
 }
 
-static int region_move(struct domain *d, const struct region *r, size_t offset, size_t length)
+static int read_zeroes(struct ctx *ctx, struct region *r, size_t offset, size_t length)
 {
-	return move(d, &r->mr, r->base + offset, (uint8_t *)r->mem.addr + offset, length);
-}
-
-static int read_zeroes(struct domain *d, const struct odp_mr *mr, size_t offset, size_t length)
-{
-	uint8_t *peer = d->peer.addr;
 	struct odp_mismatch bad;
 	int ret;
 
-	memset(peer, 0x55, length);
-	ret = odp_read(&d->pair, &d->peer, 0, mr, offset, length);
-	if (!ret && !odp_compare(peer, NULL, length, &bad))
+	memset(ctx->bytes, 0x55, length);
+	ret = odp_read(&ctx->pair, &ctx->peer, 0, &r->mr, r->base + offset, length);
+	if (!ret && !odp_compare(ctx->bytes, NULL, length, &bad))
 		ret = odp_fail(EBADMSG, "a READ of fresh memory brought %#x at %zu, should be 0",
 			       bad.got, bad.offset);
 	return ret;
 }
 
-/* An operation that has to be refused for a wrong access. The pair is new after it. */
-static int refuse(struct domain *d, enum ibv_wr_opcode opcode, const struct odp_mr *mr,
-		  size_t offset, size_t length, const char *what)
+/* An operation that is a wrong access. The pair is new after it. */
+static int refuse_op(struct ctx *ctx, enum ibv_wr_opcode opcode, const struct odp_mr *mr,
+		     size_t offset, size_t length, const char *what)
 {
-	struct ibv_sge sge = odp_sge(&d->peer, 0, length);
+	struct ibv_sge sge = odp_sge(&ctx->peer, 0, length);
 	struct ibv_wc wc;
 	int ret;
 
-	ret = odp_post(&d->pair.local, opcode, 0, &sge, 1, mr, offset);
-	if (!ret)
-		ret = odp_wait(&d->pair.local, &wc, ODP_WAIT_MS);
-	odp_disconnect(&d->pair);
+	ret = odp_post(&ctx->pair.local, opcode, 0, &sge, 1, mr, offset) ?:
+	      odp_wait(&ctx->pair.local, &wc, ODP_WAIT_MS);
+	odp_disconnect(&ctx->pair);
 	if (!ret && wc.status != IBV_WC_REM_ACCESS_ERR)
 		ret = odp_fail(EPROTO, "%s of %s completed with \"%s\", should be \"%s\"",
 			       opcode == IBV_WR_RDMA_READ ? "a READ" : "a WRITE", what,
 			       ibv_wc_status_str(wc.status),
 			       ibv_wc_status_str(IBV_WC_REM_ACCESS_ERR));
-	return ret ? ret : odp_connect(&d->pair, &d->dev, NULL);
+	return ret ?: odp_connect(&ctx->pair, &ctx->dev, NULL);
 }
 
-static int refuse_both(struct domain *d, const struct odp_mr *mr, size_t offset, size_t length,
-		       const char *what)
+static int refuse(struct ctx *ctx, const struct odp_mr *mr, size_t offset, size_t length,
+		  const char *what)
 {
-	int ret = refuse(d, IBV_WR_RDMA_WRITE, mr, offset, length, what);
-
-	return ret ? ret : refuse(d, IBV_WR_RDMA_READ, mr, offset, length, what);
+	return refuse_op(ctx, IBV_WR_RDMA_WRITE, mr, offset, length, what) ?:
+	       refuse_op(ctx, IBV_WR_RDMA_READ, mr, offset, length, what);
 }
 
-static int want_faults(struct odp_mr *mr, uint64_t at_least, const char *what)
+/* --- lengths ---------------------------------------------------------------------------- */
+
+static int length_one(struct ctx *ctx, size_t start, size_t length)
 {
-	struct odp_counters now;
-	int ret = odp_counters(mr, &now);
-
-	if (!ret && now.faults < at_least)
-		ret = odp_fail(EPROTO, "%s: page_faults is %lu, should be %lu or more", what,
-			       now.faults, at_least);
-	return ret;
-}
-
-/* Only a page that the kernel took away meanwhile may have been faulted. */
-static int want_no_faults(struct odp_mr *mr, const struct odp_counters *before, const char *what)
-{
-	struct odp_counters now;
-	int ret = odp_counters(mr, &now);
-
-	if (!ret && now.faults - before->faults > now.invalidations - before->invalidations)
-		ret = odp_fail(EPROTO, "%s: %lu page faults, should be none (%lu pages were taken away)",
-			       what, now.faults - before->faults,
-			       now.invalidations - before->invalidations);
-	return ret;
-}
-
-/* --- lengths ---------------------------------------------------------------------- */
-
-static int length_one(struct domain *d, size_t start, size_t length)
-{
-	struct odp_mr mr = { 0 };
-	struct odp_mem mem;
-	uint8_t *all, *addr;
-	size_t i;
+	size_t i, pages = (start % PAGE + length + PAGE - 1) / PAGE;
+	struct region r;
+	uint8_t *all;
 	int ret;
 
-	ret = odp_mem_map(&mem, ODP_MEM_ANON, start + length + 2 * PAGE, NULL);
+	ret = region_map(&r, ODP_MEM_ANON, start + length + 2 * PAGE);
 	if (ret)
 		return ret;
-	all = mem.addr;
-	addr = all + PAGE + start;
-	memset(all, 0x5a, mem.length);
-	ret = odp_reg(&mr, &d->dev, addr, length, ODP);
-	if (!ret)
-		ret = move(d, &mr, 0, addr, length);
-	if (!ret)
-		ret = want_faults(&mr, pages_of(addr, length), "after the first WRITE");
-	if (!ret)
-		ret = refuse_both(d, &mr, 0, length + 1, "a byte more than the region has");
-	for (i = 0; !ret && i < mem.length; i++)
-		if (all[i] != 0x5a && (all + i < addr || all + i >= addr + length))
+	all = r.mem.addr;
+	memset(all, 0x5a, r.mem.length);
+	start += PAGE;
+	ret = region_reg(ctx, &r, start, length, ODP) ?:
+	      move(ctx, &r, 0, length) ?:
+	      want(&r, FAULTS, pages, "the first WRITE") ?:
+	      refuse(ctx, &r.mr, 0, length + 1, "a byte more than the region has");
+	for (i = 0; i < r.mem.length && !ret; i++)
+		if (all[i] != 0x5a && (i < start || i >= start + length))
 			ret = odp_fail(EBADMSG, "the byte at %ld of the region was written",
-				       (long)(all + i - addr));
-	odp_dereg(&mr);
-	odp_mem_unmap(&mem);
-	return during(ret, "a region of %zu bytes, %zu after a page's start", length, start);
+				       (long)(i - start));
+	region_close(&r);
+	return during(ret, "a region of %zu bytes, %zu after a page's start", length, start % PAGE);
 }
 
-static int length_small(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int length_small(struct ctx *ctx)
 {
 	static const size_t lengths[] = { 1, 3, PAGE - 1, PAGE, PAGE + 1, 12345, ODP_MIB + 7 };
 	static const size_t starts[] = { 0, 1, PAGE - 1 };
@@ -382,75 +377,50 @@ static int length_small(struct ctx *ctx, __attribute__((unused)) const struct te
 
 	for (i = 0; i < ARRAY_SIZE(lengths) && !ret; i++)
 		for (j = 0; j < ARRAY_SIZE(starts) && !ret; j++)
-			ret = length_one(&ctx->one, starts[j], lengths[i]);
+			ret = length_one(ctx, starts[j], lengths[i]);
 	return ret;
 }
 
-static int length_4gib(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* Memory of any size, of which there are three times two pages. */
+static int length_sparse(struct ctx *ctx, size_t size)
 {
-	const size_t length = 4 * GIB + 3;
-	const size_t at[] = { 0, 2 * GIB - 500, 4 * GIB - 997 };
-	struct domain *d = &ctx->one;
-	struct odp_mr mr = { 0 };
-	uint8_t *addr;
-	size_t i;
+	const size_t start = 7, piece = 2 * PAGE, length = size - start - 5;
+	struct region r;
+	size_t i, at, offset;
 	int ret;
 
-	ret = map_sparse(&addr, length + PAGE, PROT_READ | PROT_WRITE);
-	if (ret)
-		return ret;
-	ret = odp_reg(&mr, &d->dev, addr + 5, length, ODP);
-	for (i = 0; i < ARRAY_SIZE(at) && !ret; i++)
-		ret = during(move(d, &mr, at[i], addr + 5 + at[i], 1000),
-			     "1000 bytes at %#zx of 4 GiB + 3", at[i]);
-	if (!ret)
-		ret = refuse_both(d, &mr, length, 1, "the byte behind 4 GiB + 3");
-	if (!ret)
-		ret = refuse_both(d, &mr, 4 * GIB - 10, 14, "the last bytes of 4 GiB + 3 and one more");
-	odp_dereg(&mr);
-	munmap(addr, length + PAGE);
-	return ret;
+	ret = region_sparse(&r, NULL, size, PROT_NONE) ?: region_reg(ctx, &r, start, length, ODP);
+	for (i = 0; i < 3 && !ret; i++) {
+		at = ((size - piece) / 2 * i + PAGE - 1) & -PAGE;
+		offset = at + 100 - start;
+		if (offset > length - 4000)
+			offset = length - 4000;
+		if (mprotect(r.map + at, piece, PROT_READ | PROT_WRITE))
+			ret = guest_fail("mprotect");
+		ret = during(ret ?: move(ctx, &r, offset, 4000), "4000 bytes at %#zx", offset);
+	}
+	ret = ret ?: want(&r, FAULTS, 3 * 2, "three times two pages") ?:
+	      refuse(ctx, &r.mr, piece, 100, "what is PROT_NONE, beside what is not") ?:
+	      refuse(ctx, &r.mr, size / 4, 100, "what is PROT_NONE, far from all else") ?:
+	      refuse(ctx, &r.mr, length - 10, 11, "the last bytes and one more");
+	region_close(&r);
+	return during(ret, "a region of %zu GiB", size / GIB);
+}
+
+static int length_4gib(struct ctx *ctx)
+{
+	/* 4 GiB and 3 bytes */
+	return length_sparse(ctx, 4 * GIB + 15);
 }
 
 /* Half of the address space, or as much of it as there is in one piece. */
-static int length_64tib(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int length_64tib(struct ctx *ctx)
 {
-	const size_t start = 7, piece = 2 * PAGE;
-	struct domain *d = &ctx->one;
-	size_t i, size = 64 * TIB;
-	struct odp_mr mr = { 0 };
-	uint8_t *addr;
-	int ret;
+	struct region r;
+	int ret = region_sparse(&r, NULL, 64 * TIB, PROT_NONE);
 
-	ret = map_sparse(&addr, size, PROT_NONE);
-	if (ret) {
-		size = 32 * TIB;
-		ret = map_sparse(&addr, size, PROT_NONE);
-	}
-	if (ret)
-		return ret;
-	printf("# %lu TiB\n", size / TIB);
-	ret = odp_reg(&mr, &d->dev, addr + start, size - start - 5, ODP);
-	for (i = 0; i < 3 && !ret; i++) {
-		size_t at = (size - piece) / 2 * i & -PAGE;
-
-		if (mprotect(addr + at, piece, PROT_READ | PROT_WRITE))
-			ret = guest_fail("mprotect");
-		if (!ret)
-			ret = move(d, &mr, at + 100 - start, addr + at + 100, 5000);
-		ret = during(ret, "5000 bytes at %#zx of %zu TiB", at, size / TIB);
-	}
-	if (!ret)
-		ret = want_faults(&mr, 3 * 2, "three times two pages");
-	if (!ret)
-		ret = refuse_both(d, &mr, piece, 100, "what is not accessible, behind what is");
-	if (!ret)
-		ret = refuse_both(d, &mr, size / 4, 100, "what is not accessible, far from all that is");
-	if (!ret)
-		ret = refuse_both(d, &mr, size - start - 5, 1, "the byte behind the region");
-	odp_dereg(&mr);
-	munmap(addr, size);
-	return ret;
+	region_close(&r);
+	return length_sparse(ctx, ret ? 32 * TIB : 64 * TIB);
 }
 
 static long kernel_kib(void)
@@ -459,213 +429,156 @@ static long kernel_kib(void)
 }
 
 /* What a region costs the kernel that nobody has touched. */
-static int length_costs_nothing(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int length_costs_nothing(struct ctx *ctx)
 {
 	enum { COUNT = 64, LIMIT_KIB = 256 };
 	struct odp_mr mrs[COUNT] = { 0 };
-	struct domain *d = &ctx->one;
 	const size_t size = 64 * GIB;
-	uint8_t *addr;
-	long used;
+	struct region r;
 	int i, ret;
+	long used;
 
-	ret = map_sparse(&addr, size, PROT_READ | PROT_WRITE);
-	if (ret)
-		return ret;
-	/* What comes once is there after this. */
-	ret = odp_reg(&mrs[0], &d->dev, addr, size, ODP);
-	odp_dereg(&mrs[0]);
+	/* What is made only once is there after the first one. */
+	ret = region_sparse(&r, NULL, size, PROT_READ | PROT_WRITE) ?:
+	      region_reg(ctx, &r, 0, size, ODP);
 	used = kernel_kib();
 	for (i = 0; i < COUNT && !ret; i++)
-		ret = odp_reg(&mrs[i], &d->dev, addr, size, ODP);
+		ret = odp_reg(&mrs[i], &ctx->dev, r.addr, size, ODP);
 	used = kernel_kib() - used;
 	if (!ret && used > COUNT * LIMIT_KIB)
-		ret = odp_fail(EPROTO, "%d untouched regions of 64 GiB take %ld KiB of kernel memory, should be less than %d each",
+		ret = odp_fail(EPROTO, "%d untouched regions of 64 GiB take %ld KiB of the kernel's memory, should be at most %d each",
 			       COUNT, used, LIMIT_KIB);
-	if (!ret)
-		ret = move(d, &mrs[COUNT - 1], size - 5000, addr + size - 5000, 5000);
+	ret = ret ?: move(ctx, &r, size - 5000, 5000);
 	for (i = 0; i < COUNT; i++)
 		odp_dereg(&mrs[i]);
-	munmap(addr, size);
+	region_close(&r);
 	return ret;
 }
 
-/* --- iova ---------------------------------------------------------------------------- */
+/* --- iova ------------------------------------------------------------------------------- */
 
-/* Register @mem from byte 123 to its end at @base + 123, and use all of it. */
-static int iova_one(struct domain *d, const struct odp_mem *mem, uint64_t base)
+/* Memory from its byte 123 on, at @base + 123. */
+static int iova_one(struct ctx *ctx, uint64_t base, size_t pages)
 {
-	uint8_t *addr = (uint8_t *)mem->addr + 123;
-	size_t length = mem->length - 123;
-	struct odp_mr mr = { 0 };
+	size_t length = pages * PAGE - 123;
+	struct region r;
 	int ret;
 
-	ret = odp_reg_iova(&mr, &d->dev, addr, length, base + 123, ODP);
-	if (!ret)
-		ret = move(d, &mr, 0, addr, length);
-	if (!ret)
-		ret = move(d, &mr, length - 1, addr + length - 1, 1);
-	if (!ret)
-		ret = refuse_both(d, &mr, length - 1, 2, "the last byte and one more");
-	if (!ret)
-		ret = refuse_both(d, &mr, -1UL, 1, "the byte before the first one");
-	odp_dereg(&mr);
-	return during(ret, "iova %#lx for %p", base + 123, (void *)addr);
+	ret = region_map(&r, ODP_MEM_ANON, pages * PAGE) ?:
+	      region_reg_iova(ctx, &r, 123, length, base + 123, ODP) ?:
+	      move(ctx, &r, 0, length) ?:
+	      move(ctx, &r, 5 * PAGE - 7, 10 * PAGE) ?:
+	      move(ctx, &r, length - 1, 1) ?:
+	      refuse(ctx, &r.mr, length - 1, 2, "the last byte and one more") ?:
+	      refuse(ctx, &r.mr, -1UL, 1, "the byte before the first one");
+	ret = during(ret, "iova %#lx for %p", base + 123, (void *)r.addr);
+	region_close(&r);
+	return ret;
 }
 
-static int iova_anywhere(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int mainline_iova(struct ctx *ctx)
 {
-	const size_t size = 40 * PAGE;
-	/* The last one ends with the 64-bit space. */
-	const uint64_t bases[] = {
-		0, PAGE, (4 * GIB) - size / 2, 128 * TIB, 1UL << 63, -(64 * ODP_MIB), -size,
+	/* The last one ends where the 64-bit space does. */
+	static const uint64_t bases[] = {
+		0, PAGE, 4 * GIB - 20 * PAGE, 128 * TIB, 1UL << 63, -64 * ODP_MIB, -40 * PAGE,
 	};
-	struct odp_mem mem;
 	size_t i;
-	int ret;
+	int ret = 0;
 
-	ret = odp_mem_map(&mem, ODP_MEM_ANON, size, NULL);
 	for (i = 0; i < ARRAY_SIZE(bases) && !ret; i++)
-		ret = iova_one(&ctx->one, &mem, bases[i]);
-	odp_mem_unmap(&mem);
+		ret = iova_one(ctx, bases[i], 40);
 	return ret;
 }
 
-static int iova_other_offset(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int iova_other_offset(struct ctx *ctx)
 {
 	static const uint64_t iovas[] = { 0, 122, PAGE, (1UL << 45) + 124, -PAGE };
-	struct domain *d = &ctx->one;
-	struct odp_mem mem;
-	struct odp_mr mr;
 	size_t i;
-	int ret;
+	int ret = 0;
 
-	ret = odp_mem_map(&mem, ODP_MEM_ANON, 40 * PAGE, NULL);
-	for (i = 0; i < ARRAY_SIZE(iovas) && !ret; i++) {
-		ret = odp_reg_iova(&mr, &d->dev, (uint8_t *)mem.addr + 123, PAGE, iovas[i], ODP);
-		ret = want_no_mr(ret, &mr, EINVAL, "a region");
-		ret = during(ret, "iova %#lx for memory at %#lx", iovas[i],
-			     (uintptr_t)mem.addr + 123);
-	}
-	if (!ret)
-		ret = iova_one(d, &mem, 0);
-	odp_mem_unmap(&mem);
+	for (i = 0; i < ARRAY_SIZE(iovas) && !ret; i++)
+		ret = during(refuse_reg(ctx, ctx->bytes + 123, PAGE, iovas[i], ODP,
+					"another offset in its page"),
+			     "iova %#lx for an address that ends in 0x07b", iovas[i]);
 	return ret;
 }
 
-/* --- implicit ------------------------------------------------------------------------ */
+/* --- implicit --------------------------------------------------------------------------- */
 
 /* Two of them and an explicit one, over the same memory. */
-static int implicit_two(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int mainline_implicit(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
 	struct region r[3] = { 0 };
-	struct odp_counters before, after;
 	int i, ret;
 
-	if (!(d->dev.odp_general & IBV_ODP_SUPPORT_IMPLICIT))
-		return odp_fail(EPROTO, "the general ODP capabilities are %#lx, without IBV_ODP_SUPPORT_IMPLICIT",
-				d->dev.odp_general);
-	ret = region_open(d, &r[0], ODP_MEM_ANON, LENGTH, ODP, true);
-	r[1].mem = r[0].mem;
-	r[2] = r[0];
-	if (!ret)
-		ret = odp_reg(&r[1].mr, &d->dev, r[1].mem.addr, LENGTH, ODP);
-	memset(&r[2].mr, 0, sizeof(r[2].mr));
-	if (!ret)
-		ret = odp_reg(&r[2].mr, &d->dev, NULL, SIZE_MAX, ODP);
-	for (i = 0; i < 6 && !ret; i++) {
-		struct region *this = &r[i % 3];
-
-		ret = region_move(d, this, 1234 * i, LENGTH / 2);
-		if (!ret)
-			ret = want_faults(&this->mr, LENGTH / 2 / PAGE, "half of the memory written");
-		if (!ret)
-			ret = odp_counters(&this->mr, &before);
-		if (!ret)
-			ret = odp_mem_discard(&this->mem, 0, LENGTH);
-		if (!ret)
-			ret = odp_counters(&this->mr, &after);
-		if (!ret && after.invalidations < before.invalidations + LENGTH / 2 / PAGE)
-			ret = odp_fail(EPROTO, "page_invalidations went from %lu to %lu when %lu pages went",
-				       before.invalidations, after.invalidations, LENGTH / 2 / PAGE);
-		ret = during(ret, "round %d, %s region", i, i % 3 == 1 ? "explicit" : "implicit");
-	}
-	odp_dereg(&r[2].mr);
-	odp_dereg(&r[1].mr);
+	if (!(ctx->dev.odp_general & IBV_ODP_SUPPORT_IMPLICIT))
+		return odp_fail(EPROTO, "the general ODP capabilities are %#lx, should have IBV_ODP_SUPPORT_IMPLICIT",
+				ctx->dev.odp_general);
+	ret = region_open(ctx, &r[0], ODP_MEM_ANON, LENGTH, IMPLICIT);
+	r[1].addr = r[2].addr = r[0].addr;
+	ret = ret ?: region_reg_implicit(ctx, &r[1], ODP) ?: region_reg(ctx, &r[2], 0, LENGTH, ODP);
+	for (i = 0; i < 6 && !ret; i++)
+		ret = during(move(ctx, &r[i % 3], 1234 * i, LENGTH / 2) ?:
+			     want(&r[i % 3], FAULTS, PAGES / 2, "half of the memory written") ?:
+			     odp_mem_discard(&r[0].mem, 0, LENGTH) ?:
+			     want(&r[i % 3], LOST, PAGES / 2, "all of the memory discarded"),
+			     "round %d, %s region", i, i % 3 == 2 ? "explicit" : "implicit");
+	region_close(&r[2]);
+	region_close(&r[1]);
 	region_close(&r[0]);
 	return ret;
 }
 
-static int implicit_later(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* What is mapped after the region was made, and unmapped; and what never is. */
+static int implicit_later(struct ctx *ctx)
 {
 	static const uint64_t never[] = {
 		0, 128 * TIB - PAGE, 128 * TIB, 1UL << 60, 0xffff888000000000, -2 * PAGE,
 	};
-	const size_t size = 64 * PAGE, at = (uintptr_t)NOWHERE;
-	struct domain *d = &ctx->one;
-	struct odp_mr mr = { 0 };
+	struct region r = { .addr = NOWHERE }, late = { 0 };
 	size_t i;
 	int ret;
 
-	ret = odp_reg(&mr, &d->dev, NULL, SIZE_MAX, ODP);
+	ret = region_reg_implicit(ctx, &r, ODP);
 	for (i = 0; i < 2 && !ret; i++) {
-		ret = refuse_both(d, &mr, at + 10, 100, "an address before it is mapped");
-		if (!ret)
-			ret = map_fixed(NOWHERE, size);
-		if (ret)
-			break;
-		ret = read_zeroes(d, &mr, at, size);
-		if (!ret)
-			ret = move(d, &mr, at + 10, NOWHERE + 10, size - 20);
-		munmap(NOWHERE, size);
-		ret = during(ret, "memory that was mapped after the region was made");
+		ret = refuse(ctx, &r.mr, r.base + 10, 100, "what is not mapped") ?:
+		      region_sparse(&late, NOWHERE, 64 * PAGE, PROT_READ | PROT_WRITE) ?:
+		      during(read_zeroes(ctx, &r, 0, 64 * PAGE) ?: move(ctx, &r, 10, 63 * PAGE) ?:
+			     want(&r, FAULTS, 64, "64 pages"),
+			     "memory that was mapped after the region was made");
+		region_close(&late);
 	}
-	if (!ret)
-		ret = want_faults(&mr, 2 * size / PAGE, "mapped twice");
 	for (i = 0; i < ARRAY_SIZE(never) && !ret; i++)
-		ret = during(refuse_both(d, &mr, never[i], 100, "what no process has"),
+		ret = during(refuse(ctx, &r.mr, never[i], 100, "what no process has"),
 			     "address %#lx", never[i]);
-	odp_dereg(&mr);
+	region_close(&r);
 	return ret;
 }
 
-/* Until told, and then it looks whether its memory is as it was. */
-static void fork_child(const uint8_t *addr, uint64_t seed, int pipe)
-{
-	char go;
-
-	_exit(read(pipe, &go, 1) != 0 || !odp_verify(addr, LENGTH, seed, 0, NULL));
-}
-
 /* The mirror is of the parent's memory, before the fork and after it. */
-static int implicit_fork(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int implicit_fork(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	int fds[2], status, ret;
+	int fds[2], status = 0, ret;
 	struct region r;
 	pid_t pid;
+	char go;
 
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, true);
-	if (!ret)
-		ret = write_new(d, &r.mr, r.base, r.mem.addr, LENGTH, 55);
-	if (!ret && pipe(fds))
-		ret = guest_fail("pipe");
+	ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, IMPLICIT) ?:
+	      write_new(ctx, &r, 0, LENGTH, 55) ?:
+	      (pipe(fds) ? guest_fail("pipe") : 0);
 	if (ret)
 		goto out;
 	fflush(stdout);
 	pid = fork();
 	if (!pid) {
+		/* Once the parent is done: is all as it was at the fork? */
 		close(fds[1]);
-		fork_child(r.mem.addr, 55, fds[0]);
+		_exit(read(fds[0], &go, 1) != 0 || !odp_verify(r.addr, LENGTH, 55, 0, NULL));
 	}
+	ret = pid < 0 ? guest_fail("fork") : 0;
+	ret = ret ?: during(read_back(ctx, &r, 0, LENGTH, 55) ?: move(ctx, &r, 0, LENGTH),
+			    "the parent's memory after the fork");
 	close(fds[0]);
-	if (pid < 0)
-		ret = guest_fail("fork");
-	if (!ret)
-		ret = during(read_back(d, &r.mr, r.base, LENGTH, 55), "after the fork");
-	if (!ret)
-		ret = during(region_move(d, &r, 0, LENGTH), "the parent's memory after the fork");
 	close(fds[1]);
 	if (pid > 0 && waitpid(pid, &status, 0) == pid && status && !ret)
 		ret = odp_fail(EBADMSG, "the child's memory is not what it was at the fork (status %#x)",
@@ -675,152 +588,105 @@ out:
 	return ret;
 }
 
-static int implicit_refused(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int implicit_refused(struct ctx *ctx)
 {
 	static const size_t lengths[] = { 1, PAGE, 64 * GIB };
-	struct domain *d = &ctx->one;
-	struct odp_mr mr = { 0 };
+	struct region r = { 0 };
 	size_t i;
 	int ret;
 
-	ret = odp_reg_iova(&mr, &d->dev, NULL, SIZE_MAX, PAGE, ODP);
-	ret = want_no_mr(ret, &mr, EINVAL, "an implicit region with an iova of 4096");
-	if (!ret) {
-		ret = odp_reg(&mr, &d->dev, NULL, SIZE_MAX, ODP | IBV_ACCESS_HUGETLB);
-		ret = want_no_mr(ret, &mr, EINVAL, "an implicit region with IBV_ACCESS_HUGETLB");
-	}
-	if (!ret) {
-		ret = odp_reg(&mr, &d->dev, NULL, SIZE_MAX,
-			      IBV_ACCESS_ON_DEMAND | IBV_ACCESS_REMOTE_WRITE);
-		ret = want_no_mr(ret, &mr, EINVAL, "an implicit region for remote write without local write");
-	}
-	/* Any other length is that of a region of what is at 0, which is nothing. */
+	ret = refuse_reg(ctx, NULL, SIZE_MAX, PAGE, ODP, "an implicit region at iova 4096") ?:
+	      refuse_reg(ctx, NULL, SIZE_MAX, 0, ODP | IBV_ACCESS_HUGETLB,
+			 "an implicit region with IBV_ACCESS_HUGETLB") ?:
+	      refuse_reg(ctx, NULL, SIZE_MAX, 0, IBV_ACCESS_ON_DEMAND | IBV_ACCESS_REMOTE_WRITE,
+			 "an implicit region with remote and without local write");
+	/* With any other length it is an explicit one of what is at 0, which is nothing. */
 	for (i = 0; i < ARRAY_SIZE(lengths) && !ret; i++) {
-		ret = odp_reg(&mr, &d->dev, NULL, lengths[i], ODP);
-		if (!ret)
-			ret = refuse_both(d, &mr, 0, 1, "what is at 0");
-		if (!ret)
-			ret = refuse_both(d, &mr, (uintptr_t)ctx->peer, 100,
-					  "memory outside of a region at 0");
-		odp_dereg(&mr);
+		ret = region_reg(ctx, &r, 0, lengths[i], ODP) ?:
+		      refuse(ctx, &r.mr, 0, 1, "what is at 0") ?:
+		      refuse(ctx, &r.mr, (uintptr_t)ctx->bytes, 100, "what is outside");
+		region_close(&r);
 		ret = during(ret, "address NULL, length %zu", lengths[i]);
 	}
 	return ret;
 }
 
-/* --- huge pages ------------------------------------------------------------------------ */
+/* --- huge pages -------------------------------------------------------------------------- */
 
-static int hugetlb_one(struct domain *d, struct odp_mem *mem, size_t start, size_t length,
-		       int access)
+static int hugetlb_one(struct ctx *ctx, size_t size, size_t start, size_t length)
 {
-	uint8_t *addr = (uint8_t *)mem->addr + start;
-	struct odp_counters before, after;
-	struct odp_mr mr = { 0 };
+	struct region r;
 	int i, ret;
 
-	ret = odp_reg(&mr, &d->dev, addr, length, access);
-	for (i = 0; i < 2 && !ret; i++) {
-		ret = move(d, &mr, 0, addr, length);
-		if (!ret)
-			ret = odp_counters(&mr, &before);
-		if (!ret)
-			ret = odp_mem_discard(mem, 0, mem->length);
-		if (!ret)
-			ret = odp_counters(&mr, &after);
-		if (!ret && (!before.faults || after.invalidations <= before.invalidations))
-			ret = odp_fail(EPROTO, "page_faults %lu, page_invalidations %lu before and %lu after all pages went, should grow",
-				       before.faults, before.invalidations, after.invalidations);
-		if (!ret)
-			ret = read_zeroes(d, &mr, 0, length);
-	}
-	if (!ret)
-		ret = refuse_both(d, &mr, length, 1, "the byte behind the region");
-	odp_dereg(&mr);
-	return during(ret, "%zu bytes at %zu of huge pages", length, start);
+	ret = region_map(&r, ODP_MEM_HUGETLB, size) ?:
+	      region_reg(ctx, &r, start, length, ODP | IBV_ACCESS_HUGETLB);
+	for (i = 0; i < 2 && !ret; i++)
+		ret = move(ctx, &r, 0, length) ?:
+		      want(&r, FAULTS, 1, "all of it written") ?:
+		      odp_mem_discard(&r.mem, 0, size) ?:
+		      want(&r, LOST, 1, "all of it discarded") ?:
+		      read_zeroes(ctx, &r, 0, length);
+	ret = ret ?: refuse(ctx, &r.mr, length, 1, "the byte behind the region");
+	region_close(&r);
+	return during(ret, "IBV_ACCESS_HUGETLB, %zu bytes at %zu", length, start);
 }
 
-static int hugetlb_works(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int mainline_hugetlb(struct ctx *ctx)
 {
-	const int access = ODP | IBV_ACCESS_HUGETLB;
-	struct domain *d = &ctx->one;
-	struct odp_mem mem;
+	return hugetlb_one(ctx, 6 * ODP_MIB, 0, 6 * ODP_MIB) ?:
+	       hugetlb_one(ctx, 6 * ODP_MIB, 12345, 2 * ODP_MIB + 777) ?:
+	       hugetlb_one(ctx, 6 * ODP_MIB, 5 * ODP_MIB, 1);
+}
+
+/* The flag is refused, and without it the same memory is not. */
+static int refuse_huge(struct ctx *ctx, uint8_t *addr, size_t length, const char *what)
+{
+	struct region r = { .addr = addr };
 	int ret;
 
-	ret = odp_mem_map(&mem, ODP_MEM_HUGETLB, 6 * ODP_MIB, NULL);
-	if (ret)
-		return ret;
-	ret = hugetlb_one(d, &mem, 0, 6 * ODP_MIB, access);
-	if (!ret)
-		ret = hugetlb_one(d, &mem, 12345, 2 * ODP_MIB + 777, access);
-	if (!ret)
-		ret = hugetlb_one(d, &mem, 5 * ODP_MIB, 1, access);
-	odp_mem_unmap(&mem);
+	ret = refuse_reg(ctx, addr, length, (uintptr_t)addr, ODP | IBV_ACCESS_HUGETLB, what) ?:
+	      during(region_reg(ctx, &r, 0, length, ODP), "%s, without the flag", what);
+	region_close(&r);
 	return ret;
 }
 
-/* The flag is refused, and the same memory without it is not. */
-static int refuse_huge(struct domain *d, void *addr, size_t length, const char *what)
+static int hugetlb_refused(struct ctx *ctx)
 {
-	struct odp_mr mr = { 0 };
-	int ret;
-
-	ret = odp_reg(&mr, &d->dev, addr, length, ODP | IBV_ACCESS_HUGETLB);
-	ret = want_no_mr(ret, &mr, EINVAL, what);
-	if (!ret)
-		ret = during(odp_reg(&mr, &d->dev, addr, length, ODP), "%s, without the flag", what);
-	odp_dereg(&mr);
-	return ret;
-}
-
-static int hugetlb_refused(struct ctx *ctx, __attribute__((unused)) const struct test *test)
-{
+	struct region anon = { 0 }, memfd = { 0 }, half = { 0 };
 	const size_t huge = 2 * ODP_MIB;
-	struct odp_mem anon, memfd, half;
-	struct domain *d = &ctx->one;
 	int ret;
 
-	memset(&memfd, 0, sizeof(memfd));
-	memset(&half, 0, sizeof(half));
-	ret = odp_mem_map(&anon, ODP_MEM_ANON, huge, NULL);
-	if (!ret)
-		ret = odp_mem_map(&memfd, ODP_MEM_MEMFD, huge, NULL);
-	if (!ret)
-		ret = odp_mem_map(&half, ODP_MEM_HUGETLB, 2 * huge, NULL);
-	if (!ret && mmap((uint8_t *)half.addr + huge, huge, PROT_READ | PROT_WRITE,
+	ret = region_map(&anon, ODP_MEM_ANON, huge) ?:
+	      region_map(&memfd, ODP_MEM_MEMFD, huge) ?:
+	      region_map(&half, ODP_MEM_HUGETLB, 2 * huge);
+	if (!ret && mmap(half.addr + huge, huge, PROT_READ | PROT_WRITE,
 			 MAP_FIXED | MAP_PRIVATE | MAP_ANONYMOUS, -1, 0) == MAP_FAILED)
 		ret = guest_fail("mmap");
-	if (!ret)
-		ret = refuse_huge(d, anon.addr, huge, "IBV_ACCESS_HUGETLB on anonymous memory");
-	if (!ret)
-		ret = refuse_huge(d, memfd.addr, huge, "IBV_ACCESS_HUGETLB on a memfd");
-	if (!ret)
-		ret = refuse_huge(d, NOWHERE, huge, "IBV_ACCESS_HUGETLB where nothing is mapped");
-	if (!ret)
-		ret = refuse_huge(d, half.addr, 2 * huge,
-				  "IBV_ACCESS_HUGETLB on memory of which half has huge pages");
-	/* The half that has them is as good as any. */
-	half.length = huge;
-	if (!ret)
-		ret = hugetlb_one(d, &half, 1, huge - 1, ODP | IBV_ACCESS_HUGETLB);
-	odp_mem_unmap(&half);
-	odp_mem_unmap(&memfd);
-	odp_mem_unmap(&anon);
+	ret = ret ?: refuse_huge(ctx, anon.addr, huge, "IBV_ACCESS_HUGETLB on anonymous memory") ?:
+	      refuse_huge(ctx, memfd.addr, huge, "IBV_ACCESS_HUGETLB on a memfd") ?:
+	      refuse_huge(ctx, NOWHERE, huge, "IBV_ACCESS_HUGETLB where nothing is mapped") ?:
+	      refuse_huge(ctx, half.addr, 2 * huge, "IBV_ACCESS_HUGETLB where half is huge") ?:
+	      region_reg(ctx, &half, 1, huge - 1, ODP | IBV_ACCESS_HUGETLB) ?:
+	      during(move(ctx, &half, 0, huge - 1), "the half that has huge pages");
+	region_close(&half);
+	region_close(&memfd);
+	region_close(&anon);
 	return ret;
 }
 
 /* --- re-registering ---------------------------------------------------------------------- */
+
+#define TRANSLATION	IBV_REREG_MR_CHANGE_TRANSLATION
+#define PD		IBV_REREG_MR_CHANGE_PD
+#define ACCESS		IBV_REREG_MR_CHANGE_ACCESS
 
 #define AREA		(16 * PAGE)
 #define OLD_START	100UL
 #define OLD_IOVA	((1UL << 45) + OLD_START)
 #define NEW_START	300UL
 
-/*
- * As the kernel knows it: libibverbs takes no NULL for an address, which is what
- * makes a region implicit.
- */
-static int rereg_raw(struct ibv_mr *mr, int flags, struct ibv_pd *pd, uint64_t start,
-		     uint64_t length, int access)
+/* libibverbs takes no NULL for an address, which is what makes a region implicit. */
+static int rereg_implicit(struct ibv_mr *mr, int flags, struct ibv_pd *pd, int access)
 {
 	struct ib_uverbs_rereg_mr_resp resp = {};
 	struct {
@@ -836,9 +702,7 @@ static int rereg_raw(struct ibv_mr *mr, int flags, struct ibv_pd *pd, uint64_t s
 			.response = (uintptr_t)&resp,
 			.mr_handle = mr->handle,
 			.flags = flags,
-			.start = start,
-			.length = length,
-			.hca_va = start,
+			.length = UINT64_MAX,
 			.pd_handle = pd ? pd->handle : 0,
 			.access_flags = access,
 		},
@@ -853,229 +717,170 @@ static int rereg_raw(struct ibv_mr *mr, int flags, struct ibv_pd *pd, uint64_t s
 	return 0;
 }
 
-/* Only what @flags say of the rest counts. */
-static int rereg(struct odp_mr *mr, int flags, struct domain *to, void *addr, size_t length,
+/* Of the last four that counts which @flags has. */
+static int rereg(struct odp_mr *mr, int flags, struct ctx *to, void *addr, size_t length,
 		 int access)
 {
 	struct ibv_pd *pd = flags & PD ? to->dev.pd : NULL;
-	int ret;
+	int ret, err;
 
-	if (!(flags & TRANSLATION))
-		addr = NULL, length = 0;
-	if (!(flags & ACCESS))
-		access = 0;
+	access = flags & ACCESS ? access : 0;
 	errno = 0;
-	if ((flags & TRANSLATION) && !addr)
-		ret = rereg_raw(mr->mr, flags, pd, 0, length, access);
-	else
+	if (!(flags & TRANSLATION))
+		ret = ibv_rereg_mr(mr->mr, flags, pd, NULL, 0, access);
+	else if (addr)
 		ret = ibv_rereg_mr(mr->mr, flags, pd, addr, length, access);
+	else
+		ret = rereg_implicit(mr->mr, flags, pd, access);
 	if (ret) {
-		int err = errno && errno != ENODEV ? errno : EIO;
-
+		err = errno && errno != ENODEV ? errno : EIO;
 		return odp_fail(err, "ibv_rereg_mr with flags %#x returned %d: %s%s", flags, ret,
 				strerror(err), err == EOPNOTSUPP ?
-				" (a libibverbs whose rxe provider does not have it?)" : "");
+				" (or the rxe provider of this libibverbs does not have it)" : "");
 	}
 	if (flags & TRANSLATION) {
 		mr->addr = addr;
 		mr->length = length;
 		mr->iova = (uintptr_t)addr;
 	}
-	if (flags & ACCESS)
-		mr->access = access;
-	/* It may be another one to the kernel. */
+	/* To the kernel it may be another one. */
 	mr->mrn = UINT32_MAX;
 	return 0;
 }
 
-static int state_access(enum state state, int access)
+static int access_of(enum state state, int access)
 {
 	return access | (state == PINNED ? 0 : IBV_ACCESS_ON_DEMAND);
 }
 
-/* The counters tell what the MR is. */
+/* Counters tell what an MR is that bytes were moved with. */
 static int want_state(struct odp_mr *mr, enum state state)
 {
 	struct odp_counters counters;
 	int ret = odp_counters(mr, &counters);
 
-	if (state == PINNED && ret == -ENODATA)
-		return 0;
-	if (state == PINNED && !ret)
-		return odp_fail(EPROTO, "the region has page-fault counters, should be pinned");
+	if (state == PINNED)
+		return ret == -ENODATA ? 0 :
+		       ret ?: odp_fail(EPROTO, "there are page-fault counters, should be pinned");
 	if (!ret && !counters.faults)
-		return odp_fail(EPROTO, "the region has met no page fault, should be of ODP");
+		ret = odp_fail(EPROTO, "no page fault was counted, should be %s",
+			       state_names[state]);
 	return ret;
 }
 
-/* All that must be over once @mr is what @was was changed to. */
-static int want_old_gone(struct ctx *ctx, int flags, const struct odp_mr *mr, size_t offset,
-			 const struct odp_mr *was)
+/* What must be over when @was has become @r, which is in the domain of @now. */
+static int want_old_gone(struct ctx *ctx, struct ctx *now, int flags, struct region *r,
+			 size_t offset, const struct odp_mr *was)
 {
-	struct domain *d = flags & PD ? &ctx->other : &ctx->one;
-	struct odp_mr mixed;
-	int ret = 0;
+	struct odp_mr old_range = *was, old_key = r->mr;
 
-	if (flags & TRANSLATION) {
-		mixed = *was;
-		mixed.mr = mr->mr;
-		ret = refuse_both(d, &mixed, 50, 100, "the old range with the new key");
-	}
-	if (!ret && was->mr->rkey != mr->mr->rkey) {
-		mixed = *mr;
-		mixed.mr = was->mr;
-		ret = refuse_both(d, &mixed, offset, 100, "the new range with the old key");
-		if (!ret)
-			ret = refuse_both(d, was, 50, 100, "the old range with the old key");
-	}
-	if (!ret && flags & PD)
-		ret = refuse_both(&ctx->one, mr, offset, 100, "the region in its old PD");
-	return ret;
+	old_range.mr = r->mr.mr;
+	old_key.mr = was->mr;
+	offset += r->base;
+	return (flags & TRANSLATION ?
+		refuse(now, &old_range, 50, 100, "the old range with the new key") : 0) ?:
+	       (was->mr->rkey != r->mr.mr->rkey ?
+		refuse(now, &old_key, offset, 100, "the new range with the old key") ?:
+		refuse(now, was, 50, 100, "the old range with the old key") : 0) ?:
+	       (now != ctx ?
+		refuse(ctx, &r->mr, offset, 100, "the region in its old PD") : 0);
 }
 
-static int rereg_one(struct ctx *ctx, enum state from, enum state to, int flags)
+static int rereg_check(struct ctx *ctx, enum state from, enum state to, int flags,
+		       struct region *r, struct region *new)
 {
-	struct domain *d = flags & PD ? &ctx->other : &ctx->one;
-	/* Where else nothing would tell the new access from the old one. */
-	bool no_write = from == to && flags & ACCESS;
-	bool may_change = flags & TRANSLATION || (from == PINNED) != (to == PINNED);
-	int access = state_access(to, no_write ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ :
-						 ODP_ACCESS);
-	struct odp_mem old = { 0 }, new = { 0 };
-	struct odp_mr mr = { 0 }, was;
-	uint8_t *at, *new_addr;
-	struct ibv_mr keys;
-	size_t offset = 77;
+	const bool may_change = flags & TRANSLATION || (from == PINNED) != (to == PINNED);
+	/* Else nothing would tell the new access from the old one. */
+	const bool no_write = from == to && flags & ACCESS;
+	int access = no_write ? IBV_ACCESS_LOCAL_WRITE | IBV_ACCESS_REMOTE_READ : ODP_ACCESS;
+	struct ctx *now = flags & PD ? ctx->other : ctx;
+	struct ibv_mr keys = *r->mr.mr;
+	struct odp_mr was = r->mr;
 	int ret;
 
-	ret = odp_mem_map(&old, ODP_MEM_ANON, AREA, NULL);
-	if (!ret)
-		ret = odp_mem_map(&new, ODP_MEM_ANON, AREA, NULL);
-	at = (uint8_t *)old.addr + OLD_START;
-	new_addr = (uint8_t *)new.addr + NEW_START;
-	if (!ret)
-		ret = odp_reg_iova(&mr, &ctx->one.dev, at, 60001, OLD_IOVA,
-				   state_access(from, ODP_ACCESS));
-	if (!ret)
-		ret = during(move(&ctx->one, &mr, 50, at + 50, 50000), "before it");
-	if (ret)
-		goto out;
-
-	keys = *mr.mr;
-	was = mr;
 	was.mr = &keys;
-	if (to == IMPLICIT)
-		ret = rereg(&mr, flags, d, NULL, SIZE_MAX, access);
-	else
-		ret = rereg(&mr, flags, d, new_addr, 50001, access);
+	new->addr += NEW_START;
+	ret = rereg(&r->mr, flags, now, to == IMPLICIT ? NULL : new->addr,
+		    to == IMPLICIT ? SIZE_MAX : 50001, access_of(to, access));
 	if (ret)
-		goto out;
-	if (!may_change && (mr.mr->lkey != keys.lkey || mr.mr->rkey != keys.rkey))
-		ret = odp_fail(EPROTO, "the keys were %#x and %#x, are %#x and %#x, and should stay",
-			       keys.lkey, keys.rkey, mr.mr->lkey, mr.mr->rkey);
+		return ret;
+	if (!may_change && (r->mr.mr->lkey != keys.lkey || r->mr.mr->rkey != keys.rkey))
+		return odp_fail(EPROTO, "the keys %#x, %#x have become %#x, %#x and should stay",
+				keys.lkey, keys.rkey, r->mr.mr->lkey, r->mr.mr->rkey);
 	if (flags & TRANSLATION)
-		at = new_addr;
-	at += offset;
+		r->addr = new->addr;
 	if (to == IMPLICIT)
-		offset = (uintptr_t)at;
-	if (no_write) {
-		odp_fill(at, 40000, 33, 0);
-		if (!ret)
-			ret = read_back(d, &mr, offset, 40000, 33);
-		if (!ret)
-			ret = refuse(d, IBV_WR_RDMA_WRITE, &mr, offset, 100,
-				     "what is not writable any more");
-	} else if (!ret) {
-		ret = move(d, &mr, offset, at, 40000);
-	}
-	if (!ret)
-		ret = want_state(&mr, to);
-	if (!ret && to != IMPLICIT)
-		ret = refuse_both(d, &mr, mr.length, 1, "the byte behind the region");
-	if (!ret)
-		ret = want_old_gone(ctx, flags, &mr, offset, &was);
-	ret = during(ret, "after it");
-out:
-	odp_dereg(&mr);
-	odp_mem_unmap(&new);
-	odp_mem_unmap(&old);
-	return during(ret, "%s to %s by%s%s%s", state_names[from], state_names[to],
-		      flags & TRANSLATION ? " TRANSLATION" : "", flags & PD ? " PD" : "",
-		      flags & ACCESS ? " ACCESS" : "");
+		r->base = (uintptr_t)r->addr;
+	odp_fill(r->addr + 77, 40000, 33, 0);
+	return (no_write ? read_back(now, r, 77, 40000, 33) ?:
+			   refuse_op(now, IBV_WR_RDMA_WRITE, &r->mr, r->base + 77, 100,
+				     "what is not writable any more") :
+			   move(now, r, 77, 40000)) ?:
+	       (to == IMPLICIT ? 0 :
+		refuse(now, &r->mr, r->mr.length, 1, "the byte behind the region")) ?:
+	       want_state(&r->mr, to) ?: want_old_gone(ctx, now, flags, r, 77, &was);
 }
 
 /* Every combination of flags that can do it. */
-static int rereg_flags(struct ctx *ctx, const struct test *test)
+static int rereg_flags(struct ctx *ctx)
 {
-	bool needs_access = (test->from == PINNED) != (test->to == PINNED);
+	const enum state from = ctx->test->from, to = ctx->test->to;
+	struct region r, new = { 0 };
 	int flags, ret = 0;
 
 	for (flags = 1; flags <= (TRANSLATION | PD | ACCESS) && !ret; flags++) {
-		if ((needs_access && !(flags & ACCESS)) ||
-		    (test->to == IMPLICIT && !(flags & TRANSLATION)))
+		if (((from == PINNED) != (to == PINNED) && !(flags & ACCESS)) ||
+		    (to == IMPLICIT && !(flags & TRANSLATION)))
 			continue;
-		ret = rereg_one(ctx, test->from, test->to, flags);
+		ret = region_map(&r, ODP_MEM_ANON, AREA) ?:
+		      region_map(&new, ODP_MEM_ANON, AREA) ?:
+		      region_reg_iova(ctx, &r, OLD_START, 60001, OLD_IOVA,
+				      access_of(from, ODP_ACCESS)) ?:
+		      during(move(ctx, &r, 50, 50000), "before it") ?:
+		      rereg_check(ctx, from, to, flags, &r, &new);
+		region_close(&r);
+		region_close(&new);
+		ret = during(ret, "%s to %s by%s%s%s", state_names[from], state_names[to],
+			     flags & TRANSLATION ? " TRANSLATION" : "", flags & PD ? " PD" : "",
+			     flags & ACCESS ? " ACCESS" : "");
 	}
 	return ret;
 }
 
-static int want_pinned(long kib, long other, long at_least, const char *what)
-{
-	if (kib >= other + at_least)
-		return 0;
-	return odp_fail(EPROTO, "VmPin is %ld KiB pinned and %ld KiB %s, should differ by %ld", kib,
-			other, what, at_least);
-}
-
-/* Access alone: the region stays where it was, and is accounted for when it is pinned. */
-static int rereg_mlock(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* Access alone: the region stays what and where it is, and is accounted for when pinned. */
+static int rereg_mlock(struct ctx *ctx)
 {
 	const size_t length = LENGTH - OLD_START - 5;
-	long pinned, odp, kib = length / ODP_KIB;
-	struct domain *d = &ctx->one;
-	struct odp_mr mr = { 0 };
-	struct odp_mem mem;
-	uint8_t *addr;
+	long pinned = 0, odp = 0;
+	struct region r;
 	int i, ret;
 
-	ret = odp_mem_map(&mem, ODP_MEM_ANON, LENGTH, NULL);
-	addr = (uint8_t *)mem.addr + OLD_START;
-	if (!ret)
-		ret = odp_reg_iova(&mr, &d->dev, addr, length, OLD_IOVA, ODP_ACCESS);
-	for (i = 0; i < 2 && !ret; i++) {
-		pinned = proc_kib("/proc/self/status", "VmPin:");
-		ret = during(move(d, &mr, 0, addr, length), "all of the region, pinned");
-		if (!ret)
-			ret = rereg(&mr, ACCESS, d, NULL, 0, ODP);
-		odp = proc_kib("/proc/self/status", "VmPin:");
-		if (!ret)
-			ret = want_pinned(pinned, odp, kib, "after pinned to ODP");
-		if (!ret)
-			ret = during(move(d, &mr, 0, addr, length), "all of the region, ODP");
-		if (!ret)
-			ret = want_state(&mr, EXPLICIT);
-		if (!ret)
-			ret = refuse_both(d, &mr, length, 1, "the byte behind the region");
-		if (!ret)
-			ret = rereg(&mr, ACCESS, d, NULL, 0, ODP_ACCESS);
-		pinned = proc_kib("/proc/self/status", "VmPin:");
-		if (!ret)
-			ret = want_pinned(pinned, odp, kib, "before ODP to pinned");
-		if (!ret)
-			ret = want_state(&mr, PINNED);
+	ret = region_map(&r, ODP_MEM_ANON, LENGTH) ?:
+	      region_reg_iova(ctx, &r, OLD_START, length, OLD_IOVA, ODP_ACCESS);
+	for (i = 0; i < 5 && !ret; i++) {
+		enum state state = i % 2 ? EXPLICIT : PINNED;
+
+		if (i)
+			ret = rereg(&r.mr, ACCESS, ctx, NULL, 0, access_of(state, ODP_ACCESS));
+		*(state == PINNED ? &pinned : &odp) = proc_kib("/proc/self/status", "VmPin:");
+		if (i && !ret && pinned < odp + (long)(length / ODP_KIB))
+			ret = odp_fail(EPROTO, "VmPin is %ld KiB pinned and %ld KiB not, should differ by %zu",
+				       pinned, odp, length / ODP_KIB);
+		ret = during(ret ?: move(ctx, &r, 0, length) ?: want_state(&r.mr, state) ?:
+			     refuse(ctx, &r.mr, length, 1, "the byte behind the region"),
+			     "change %d, %s", i, state_names[state]);
 	}
-	odp_dereg(&mr);
-	odp_mem_unmap(&mem);
+	region_close(&r);
 	return ret;
 }
 
-/* @mr is a region of @at, and still has @keys. */
-static int want_as_before(struct domain *d, const struct odp_mr *mr, const struct ibv_mr *keys,
-			  const void *at, const char *what)
+/* @r is a region of all its memory, and still has @keys. */
+static int want_as_before(struct ctx *ctx, struct region *r, const struct ibv_mr *keys,
+			  const char *what)
 {
-	if (mr->mr->lkey != keys->lkey || mr->mr->rkey != keys->rkey)
-		return odp_fail(EPROTO, "after %s was refused the keys are others", what);
-	return during(move(d, mr, 0, at, mr->length), "after %s was refused", what);
+	if (r->mr.mr->lkey != keys->lkey || r->mr.mr->rkey != keys->rkey)
+		return odp_fail(EPROTO, "after %s was refused the keys are not the same", what);
+	return during(move(ctx, r, 0, AREA), "after %s was refused", what);
 }
 
 static const struct refusal {
@@ -1086,72 +891,63 @@ static const struct refusal {
 	bool only_pinned;
 } refusals[] = {
 	{ "no flag at all", 0, 0, EINVAL, false },
-	{ "access bits that nobody knows", ACCESS, ODP_ACCESS | 1 << 30, EINVAL, false },
-	{ "the same and ODP", ACCESS, ODP | 1 << 30, EINVAL, false },
-	{ "remote write without local write", ACCESS, IBV_ACCESS_REMOTE_WRITE, EINVAL, false },
+	{ "unknown access bits", ACCESS, ODP_ACCESS | 1 << 30, EINVAL, false },
+	{ "unknown access bits with ODP", ACCESS, ODP | 1 << 30, EINVAL, false },
+	{ "remote without local write", ACCESS, IBV_ACCESS_REMOTE_WRITE, EINVAL, false },
 	{ "the same with ODP", ACCESS, IBV_ACCESS_REMOTE_WRITE | IBV_ACCESS_ON_DEMAND, EINVAL,
 	  false },
-	{ "a translation to what is not mapped", TRANSLATION, 0, EFAULT, true },
-	{ "the same in another PD", TRANSLATION | PD, 0, EFAULT, true },
-	{ "pinning what is not mapped", TRANSLATION | ACCESS, ODP_ACCESS, EFAULT, false },
-	{ "pinning it in another PD", TRANSLATION | PD | ACCESS, ODP_ACCESS, EFAULT, false },
+	{ "a translation to nothing", TRANSLATION, 0, EFAULT, true },
+	{ "a translation to nothing and a PD", TRANSLATION | PD, 0, EFAULT, true },
+	{ "pinning nothing", TRANSLATION | ACCESS, ODP_ACCESS, EFAULT, false },
+	{ "pinning nothing in another PD", TRANSLATION | PD | ACCESS, ODP_ACCESS, EFAULT, false },
 };
 
-static int rereg_refused(struct ctx *ctx, const struct test *test)
+static int rereg_refused(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	struct ibv_mr keys;
+	const enum state state = ctx->test->from;
+	struct ibv_mr keys = { 0 };
 	struct region r;
 	size_t i;
 	int ret;
 
-	ret = region_open(d, &r, ODP_MEM_ANON, AREA, state_access(test->from, ODP_ACCESS), false);
+	ret = region_open(ctx, &r, ODP_MEM_ANON, AREA, state);
 	if (!ret)
 		keys = *r.mr.mr;
 	for (i = 0; i < ARRAY_SIZE(refusals) && !ret; i++) {
 		const struct refusal *bad = &refusals[i];
 
-		if (bad->only_pinned && test->from != PINNED)
+		if (bad->only_pinned && state != PINNED)
 			continue;
-		ret = rereg(&r.mr, bad->flags, &ctx->other, NOWHERE, AREA, bad->access);
-		ret = want_error(ret, bad->wanted, bad->what);
-		if (!ret)
-			ret = want_as_before(d, &r.mr, &keys, r.mem.addr, bad->what);
-		if (!ret)
-			ret = want_state(&r.mr, test->from);
+		ret = rereg(&r.mr, bad->flags, ctx->other, NOWHERE, AREA, bad->access);
+		ret = want_error(ret, bad->wanted, bad->what) ?:
+		      want_as_before(ctx, &r, &keys, bad->what) ?:
+		      want_state(&r.mr, state);
 	}
 	region_close(&r);
 	return ret;
 }
 
-/* Memory that ODP has and that cannot be pinned. */
-static int rereg_refused_file(struct ctx *ctx, const struct test *test)
+/* Memory that ODP takes and that cannot be pinned. */
+static int rereg_refused_file(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	struct ibv_mr keys;
+	struct ibv_mr keys = { 0 };
 	struct region r;
 	int ret;
 
-	ret = region_open(d, &r, test->kind, AREA, ODP, false);
-	if (!ret) {
+	ret = region_open(ctx, &r, ctx->test->kind, AREA, EXPLICIT) ?: move(ctx, &r, 0, AREA);
+	if (!ret)
 		keys = *r.mr.mr;
-		ret = region_move(d, &r, 0, AREA);
-	}
-	if (!ret) {
-		ret = rereg(&r.mr, ACCESS, d, NULL, 0, ODP_ACCESS);
-		ret = want_error(ret, test->wanted, "ODP to pinned");
-	}
-	if (!ret)
-		ret = want_as_before(d, &r.mr, &keys, r.mem.addr, "ODP to pinned");
-	/* In an old provider nothing works, which is the same errno. */
-	if (!ret)
-		ret = rereg(&r.mr, ACCESS, d, NULL, 0, READ_ONLY);
+	/* A provider that has no ibv_rereg_mr() shows in the last one. */
+	ret = ret ?: want_error(rereg(&r.mr, ACCESS, ctx, NULL, 0, ODP_ACCESS), ctx->test->wanted,
+				"ODP to pinned") ?:
+	      want_as_before(ctx, &r, &keys, "ODP to pinned") ?:
+	      rereg(&r.mr, ACCESS, ctx, NULL, 0, READ_ONLY);
 	region_close(&r);
-	return during(ret, "%s", odp_mem_name(test->kind));
+	return ret;
 }
 
-/* Bind a window on the first page of an MR. */
-static int bind_window(struct domain *d, struct ibv_mw *mw, const struct odp_mr *mr)
+/* Bind a window on the first page. */
+static int bind_window(struct ctx *ctx, struct ibv_mw *mw, const struct odp_mr *mr)
 {
 	struct ibv_send_wr *bad, wr = {
 		.opcode = IBV_WR_BIND_MW,
@@ -1167,59 +963,42 @@ static int bind_window(struct domain *d, struct ibv_mw *mw, const struct odp_mr 
 			},
 		},
 	};
-	int ret = ibv_post_send(d->pair.local.qp, &wr, &bad);
+	int ret = ibv_post_send(ctx->pair.local.qp, &wr, &bad);
 
-	if (ret)
-		return odp_fail(ret, "ibv_post_send of a bind: %s", strerror(ret));
-	ret = odp_wait_success(&d->pair.local, "binding a window", PAGE);
-	if (!ret)
-		mw->rkey = wr.bind_mw.rkey;
-	return ret;
+	return ret ? odp_fail(ret, "binding a window: %s", strerror(ret)) :
+		     odp_wait_success(&ctx->pair.local, "binding a window", PAGE);
 }
 
-static int rereg_refused_window(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int rereg_refused_window(struct ctx *ctx)
 {
-	static const struct {
-		const char *what;
-		int flags;
-		int access;
-	} tries[] = {
-		{ "another translation of what has a window", TRANSLATION, 0 },
-		{ "pinned to ODP of what has a window", ACCESS, ODP },
-		{ "both for what has a window", TRANSLATION | ACCESS, ODP },
-	};
-	struct odp_mem other = { 0 };
-	struct domain *d = &ctx->one;
+	static const int tries[] = { TRANSLATION, ACCESS, TRANSLATION | ACCESS };
+	struct region r, other = { 0 };
 	struct ibv_mw *mw = NULL;
-	struct ibv_mr keys;
-	struct region r;
+	struct ibv_mr keys = { 0 };
 	size_t i;
 	int ret;
 
-	ret = region_open(d, &r, ODP_MEM_ANON, AREA, ODP_ACCESS | IBV_ACCESS_MW_BIND, false);
-	if (!ret)
-		ret = odp_mem_map(&other, ODP_MEM_ANON, AREA, NULL);
+	ret = region_map(&r, ODP_MEM_ANON, AREA) ?:
+	      region_reg(ctx, &r, 0, AREA, ODP_ACCESS | IBV_ACCESS_MW_BIND) ?:
+	      region_map(&other, ODP_MEM_ANON, AREA);
 	if (!ret) {
 		keys = *r.mr.mr;
-		mw = ibv_alloc_mw(d->dev.pd, IBV_MW_TYPE_2);
-		ret = mw ? bind_window(d, mw, &r.mr) : guest_fail("ibv_alloc_mw");
+		mw = ibv_alloc_mw(ctx->dev.pd, IBV_MW_TYPE_2);
+		ret = mw ? bind_window(ctx, mw, &r.mr) : guest_fail("ibv_alloc_mw");
 	}
 	for (i = 0; i < ARRAY_SIZE(tries) && !ret; i++) {
-		ret = rereg(&r.mr, tries[i].flags, d, other.addr, AREA, tries[i].access);
-		ret = ret == -EBUSY ? 0 : want_error(ret, EINVAL, tries[i].what);
-		if (!ret)
-			ret = want_as_before(d, &r.mr, &keys, r.mem.addr, tries[i].what);
+		ret = rereg(&r.mr, tries[i], ctx, other.addr, AREA, ODP);
+		ret = ret == -EBUSY ? 0 : want_error(ret, EINVAL, "a change beside a window");
+		ret = ret ?: want_as_before(ctx, &r, &keys, "a change beside a window");
+		ret = during(ret, "flags %#x", tries[i]);
 	}
 	if (mw)
 		ibv_dealloc_mw(mw);
-	if (!ret)
-		ret = during(rereg(&r.mr, TRANSLATION | ACCESS, d, other.addr, AREA, ODP),
-			     "once the window is gone");
-	if (!ret)
-		ret = move(d, &r.mr, 0, other.addr, AREA);
-	odp_dereg(&r.mr);
-	odp_mem_unmap(&other);
+	ret = ret ?: rereg(&r.mr, TRANSLATION | ACCESS, ctx, other.addr, AREA, ODP);
+	r.addr = other.addr;
+	ret = ret ?: during(move(ctx, &r, 0, AREA), "changed once the window is gone");
 	region_close(&r);
+	region_close(&other);
 	return ret;
 }
 
@@ -1233,56 +1012,40 @@ static int rereg_refused_window(struct ctx *ctx, __attribute__((unused)) const s
 
 static const char *const advice_names[] = { "PREFETCH", "PREFETCH_WRITE", "PREFETCH_NO_FAULT" };
 
-static int advise(struct domain *d, int advice, int flags, struct ibv_sge *sge, int count)
+static int advise_list(struct ctx *ctx, int advice, int flags, struct ibv_sge *sge, int count)
 {
-	int err = ibv_advise_mr(d->dev.pd, advice, flags, sge, count);
+	int err = ibv_advise_mr(ctx->dev.pd, advice, flags, sge, count);
 
 	if (!err)
 		return 0;
-	return odp_fail(err == ENODEV ? EIO : err, "ibv_advise_mr of %s, flags %#x, %d ranges: %s%s",
-			advice < ADVICES ? advice_names[advice] : "an unknown advice", flags, count,
+	return odp_fail(err == ENODEV ? EIO : err, "ibv_advise_mr(%s), flags %#x, %d ranges: %s%s",
+			advice < ADVICES ? advice_names[advice] : "unknown", flags, count,
 			strerror(err), err == EOPNOTSUPP ?
-			" (a libibverbs whose rxe provider does not have it?)" : "");
+			" (or the rxe provider of this libibverbs does not have it)" : "");
 }
 
-static int advise_one(struct domain *d, int advice, int flags, const struct odp_mr *mr,
-		      size_t offset, size_t length)
+static int advise(struct ctx *ctx, int advice, int flags, struct region *r, size_t offset,
+		  size_t length)
 {
-	struct ibv_sge sge = odp_sge(mr, offset, length);
+	struct ibv_sge sge = odp_sge(&r->mr, r->base + offset, length);
 
-	return advise(d, advice, flags, &sge, 1);
+	return advise_list(ctx, advice, flags, &sge, 1);
 }
 
-/* page_prefetch has grown by @pages, and by what was taken away meanwhile. */
-static int want_prefetched(struct odp_mr *mr, const struct odp_counters *before, uint64_t pages,
-			   const char *what)
-{
-	struct odp_counters now;
-	uint64_t grown, lost;
-	int ret = odp_counters(mr, &now);
-
-	grown = now.prefetch - before->prefetch;
-	lost = now.invalidations - before->invalidations;
-	if (!ret && (grown < pages || grown > pages + lost))
-		ret = odp_fail(EPROTO, "%s: page_prefetch has grown by %lu, should by %lu", what,
-			       grown, pages);
-	return ret;
-}
-
-/* Something has to come to pass. */
-static int wait_prefetched(struct odp_mr *mr, const struct odp_counters *before, uint64_t pages)
+/* It has to come to pass. */
+static int wait_prefetched(struct region *r, uint64_t pages)
 {
 	uint64_t end = odp_now() + SETTLE_MS * MS;
 	struct odp_counters now;
 	int ret;
 
 	for (;;) {
-		ret = odp_counters(mr, &now);
-		if (ret || now.prefetch >= before->prefetch + pages)
+		ret = odp_counters(&r->mr, &now);
+		if (ret || now.prefetch >= r->seen.prefetch + pages)
 			return ret;
 		if (odp_now() > end)
-			return odp_fail(ETIME, "page_prefetch has grown by %lu in %d ms, should by %lu",
-					now.prefetch - before->prefetch, SETTLE_MS, pages);
+			return odp_fail(ETIME, "%lu pages were prefetched in %d ms, should be %lu",
+					now.prefetch - r->seen.prefetch, SETTLE_MS, pages);
 		sleep_ms(10);
 	}
 }
@@ -1311,551 +1074,430 @@ static int page_out(const struct odp_mem *mem)
 		if (madvise(mem->addr, mem->length, MADV_PAGEOUT))
 			return guest_fail("MADV_PAGEOUT");
 		left = resident(mem->addr, mem->length);
-		if (left < 0)
-			return left;
-		/* What the page table has lost the page cache may still have. */
-		if (!left)
-			return mem->fd >= 0 ? posix_fadvise(mem->fd, 0, 0, POSIX_FADV_DONTNEED) : 0;
+		if (left <= 0)
+			break;
 		if (odp_now() > end)
 			return odp_fail(EBUSY, "MADV_PAGEOUT leaves %ld pages in memory", left);
 		sleep_ms(10);
 	}
+	/* What the page table has lost may still be in the page cache. */
+	if (mem->fd >= 0)
+		posix_fadvise(mem->fd, 0, 0, POSIX_FADV_DONTNEED);
+	return left;
 }
 
-/* After it the traffic that it was for meets no fault, and the bytes are right. */
-static int prefetch_one(struct domain *d, const struct test *test, int advice, int flags)
+/* The traffic that the advice was for meets no fault, and the bytes are right. */
+static int prefetch_one(struct ctx *ctx, const struct test *test, int advice, int flags)
 {
-	uint64_t seed = odp_random(&d->rng);
-	struct odp_counters before;
+	uint64_t seed = odp_random(&ctx->rng);
 	struct region r;
 	int ret;
 
-	ret = region_open(d, &r, test->kind, LENGTH, ODP, test->implicit);
+	ret = region_open(ctx, &r, test->kind, LENGTH, test->from);
 	if (!ret && test->paged_out) {
-		odp_fill(r.mem.addr, LENGTH, seed, 0);
+		odp_fill(r.addr, LENGTH, seed, 0);
 		ret = page_out(&r.mem);
 	}
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = advise_one(d, advice, flags, &r.mr, r.base, LENGTH);
-	if (!ret && !(flags & SYNC))
-		ret = wait_prefetched(&r.mr, &before, LENGTH / PAGE);
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, LENGTH / PAGE, "after the advice");
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = test->paged_out ? read_back(d, &r.mr, r.base, LENGTH, seed) :
-					read_zeroes(d, &r.mr, r.base, LENGTH);
-	if (!ret && advice == FOR_WRITE)
-		ret = region_move(d, &r, 0, LENGTH);
-	if (!ret)
-		ret = want_no_faults(&r.mr, &before, "traffic after the advice");
+	ret = ret ?: advise(ctx, advice, flags, &r, 0, LENGTH) ?:
+	      (flags & SYNC ? 0 : wait_prefetched(&r, PAGES)) ?:
+	      want(&r, PREFETCHED, PAGES, "after the advice") ?:
+	      (test->paged_out ? read_back(ctx, &r, 0, LENGTH, seed) :
+				 read_zeroes(ctx, &r, 0, LENGTH)) ?:
+	      (advice == FOR_WRITE ? move(ctx, &r, 0, LENGTH) : 0) ?:
+	      want(&r, NO_FAULTS, 0, "traffic after the advice");
 	region_close(&r);
 	return during(ret, "%s %s, %s memory", flags & SYNC ? "synchronous" : "asynchronous",
 		      advice_names[advice], odp_mem_name(test->kind));
 }
 
-static int prefetch_sync(struct ctx *ctx, const struct test *test)
+static int prefetch_sync(struct ctx *ctx)
 {
-	int ret = test->paged_out && test->kind != ODP_MEM_EXT4 ? need_swap() : 0;
+	const struct test *test = ctx->test;
 
-	if (!ret)
-		ret = prefetch_one(&ctx->one, test, PREFETCH, SYNC);
-	return ret ? ret : prefetch_one(&ctx->one, test, FOR_WRITE, SYNC);
+	return (test->paged_out && test->kind != ODP_MEM_EXT4 ? need_swap() : 0) ?:
+	       prefetch_one(ctx, test, PREFETCH, SYNC) ?:
+	       prefetch_one(ctx, test, FOR_WRITE, SYNC);
 }
 
-static int prefetch_async(struct ctx *ctx, const struct test *test)
+static int prefetch_async(struct ctx *ctx)
 {
-	int ret = prefetch_one(&ctx->one, test, PREFETCH, 0);
-
-	return ret ? ret : prefetch_one(&ctx->one, test, FOR_WRITE, 0);
+	return prefetch_one(ctx, ctx->test, PREFETCH, 0) ?:
+	       prefetch_one(ctx, ctx->test, FOR_WRITE, 0);
 }
 
-/* What was prefetched to be read is not there to be written. */
-static int prefetch_then_write(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* What was prefetched for reading is the zero page. */
+static int prefetch_then_write(struct ctx *ctx)
 {
-	struct odp_counters before, after;
-	struct domain *d = &ctx->one;
 	struct region r;
 	int ret;
 
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, false);
-	if (!ret)
-		ret = advise_one(d, PREFETCH, SYNC, &r.mr, 0, LENGTH);
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = region_move(d, &r, 0, LENGTH);
-	if (!ret)
-		ret = odp_counters(&r.mr, &after);
-	if (!ret && after.faults < before.faults + LENGTH / PAGE)
-		ret = odp_fail(EPROTO, "a WRITE after PREFETCH met %lu page faults, should be one for each of %lu pages",
-			       after.faults - before.faults, LENGTH / PAGE);
+	ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, EXPLICIT) ?:
+	      advise(ctx, PREFETCH, SYNC, &r, 0, LENGTH) ?:
+	      want(&r, PREFETCHED, PAGES, "PREFETCH") ?:
+	      move(ctx, &r, 0, LENGTH) ?:
+	      want(&r, FAULTS, PAGES, "a WRITE after PREFETCH");
 	region_close(&r);
 	return ret;
 }
 
 /* Every other page is there. */
-static int prefetch_no_fault(struct ctx *ctx, const struct test *test)
+static int prefetch_no_fault(struct ctx *ctx)
 {
-	struct odp_counters before, after;
-	const size_t pages = LENGTH / PAGE;
-	struct domain *d = &ctx->one;
+	int flags, ret = 0;
 	struct region r;
 	size_t i;
 	long now;
-	int ret;
 
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, test->implicit);
-	for (i = 0; i < pages && !ret; i += 2)
-		((uint8_t *)r.mem.addr)[i * PAGE] = i;
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = advise_one(d, NO_FAULT, SYNC, &r.mr, r.base, LENGTH);
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, pages / 2, "PREFETCH_NO_FAULT of half");
-	if (!ret) {
-		now = resident(r.mem.addr, LENGTH);
-		if (now != (long)pages / 2)
+	for (flags = 0; flags <= SYNC && !ret; flags += SYNC) {
+		ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, ctx->test->from);
+		for (i = 0; i < PAGES && !ret; i += 2)
+			r.addr[i * PAGE] = i;
+		ret = ret ?: advise(ctx, NO_FAULT, flags, &r, 0, LENGTH) ?:
+		      wait_prefetched(&r, PAGES / 2);
+		sleep_ms(flags & SYNC ? 0 : IDLE_MS);
+		ret = ret ?: want(&r, PREFETCHED, PAGES / 2, "PREFETCH_NO_FAULT of half");
+		now = ret ? 0 : resident(r.addr, LENGTH);
+		if (!ret && now != (long)PAGES / 2)
 			ret = odp_fail(EPROTO, "%ld pages are in memory after PREFETCH_NO_FAULT, should be %lu",
-				       now, pages / 2);
+				       now, PAGES / 2);
+		for (i = 0; i < PAGES && !ret; i += 2)
+			ret = write_new(ctx, &r, i * PAGE + 5, 100, i);
+		ret = ret ?: want(&r, NO_FAULTS, 0, "WRITEs to what the CPU has written");
+		for (i = 1; i < PAGES && !ret; i += 2)
+			ret = write_new(ctx, &r, i * PAGE + 5, 100, i);
+		ret = ret ?: want(&r, FAULTS, PAGES / 2, "WRITEs to what was not there");
+		region_close(&r);
 	}
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	for (i = 0; i < pages && !ret; i += 2)
-		ret = region_move(d, &r, i * PAGE + 5, 100);
-	if (!ret)
-		ret = want_no_faults(&r.mr, &before, "WRITEs to pages that the CPU has written");
-	for (i = 1; i < pages && !ret; i += 2)
-		ret = region_move(d, &r, i * PAGE + 5, 100);
-	if (!ret)
-		ret = odp_counters(&r.mr, &after);
-	if (!ret && after.faults < before.faults + pages / 2)
-		ret = odp_fail(EPROTO, "WRITEs to pages that were not there met %lu faults, should be %lu",
-			       after.faults - before.faults, pages / 2);
-	region_close(&r);
 	return ret;
 }
 
-/* A region that may only be read, explicit or implicit, of a mapping that may only be read. */
-static int prefetch_read_only(struct ctx *ctx, const struct test *test)
+/* A region that may only be read, of a file that is mapped to be read. */
+static int prefetch_read_only(struct ctx *ctx)
 {
-	struct odp_counters before;
-	struct domain *d = &ctx->one;
-	struct region r = { 0 };
+	struct region r;
 	int ret;
 
-	ret = odp_mem_map(&r.mem, test->kind, LENGTH, NULL);
+	ret = region_map(&r, ctx->test->kind, LENGTH);
 	if (ret)
 		return ret;
-	odp_fill(r.mem.addr, LENGTH, 44, 0);
-	if (mmap(r.mem.addr, LENGTH, PROT_READ, MAP_SHARED | MAP_FIXED, r.mem.fd, 0) == MAP_FAILED)
+	odp_fill(r.addr, LENGTH, 44, 0);
+	if (mmap(r.addr, LENGTH, PROT_READ, MAP_SHARED | MAP_FIXED, r.mem.fd, 0) == MAP_FAILED)
 		ret = guest_fail("mmap");
-	r.base = test->implicit ? (uintptr_t)r.mem.addr : 0;
-	if (!ret)
-		ret = test->implicit ? odp_reg(&r.mr, &d->dev, NULL, SIZE_MAX, READ_ONLY) :
-				       odp_reg(&r.mr, &d->dev, r.mem.addr, LENGTH, READ_ONLY);
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret) {
-		ret = advise_one(d, FOR_WRITE, SYNC, &r.mr, r.base, LENGTH);
-		ret = want_error(ret, EPERM, "PREFETCH_WRITE of a read-only region");
-	}
-	if (!ret) {
-		ret = advise_one(d, FOR_WRITE, 0, &r.mr, r.base, LENGTH);
-		ret = want_error(ret, EPERM, "asynchronous PREFETCH_WRITE of a read-only region");
-	}
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, 0, "after PREFETCH_WRITE was refused");
-	if (!ret)
-		ret = advise_one(d, PREFETCH, SYNC, &r.mr, r.base, LENGTH);
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, LENGTH / PAGE, "PREFETCH of a read-only region");
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = read_back(d, &r.mr, r.base, LENGTH, 44);
-	if (!ret)
-		ret = want_no_faults(&r.mr, &before, "READs after PREFETCH");
+	ret = ret ?: (ctx->test->from == IMPLICIT ? region_reg_implicit(ctx, &r, READ_ONLY) :
+						   region_reg(ctx, &r, 0, LENGTH, READ_ONLY)) ?:
+	      want_error(advise(ctx, FOR_WRITE, SYNC, &r, 0, LENGTH), EPERM,
+			 "PREFETCH_WRITE of a read-only region") ?:
+	      want_error(advise(ctx, FOR_WRITE, 0, &r, 0, LENGTH), EPERM,
+			 "asynchronous PREFETCH_WRITE of a read-only region") ?:
+	      want(&r, PREFETCHED, 0, "PREFETCH_WRITE that was refused") ?:
+	      advise(ctx, PREFETCH, SYNC, &r, 0, LENGTH) ?:
+	      want(&r, PREFETCHED, PAGES, "PREFETCH of a read-only region") ?:
+	      read_back(ctx, &r, 0, LENGTH, 44) ?:
+	      want(&r, NO_FAULTS, 0, "READs after PREFETCH");
 	region_close(&r);
 	return ret;
 }
 
-/* A page every 256 MiB, and the last one before each GiB. */
+/* A page every 256 MiB, and the last one of each GiB. */
 static bool is_touched(size_t page)
 {
 	return page % (GIB / 4 / PAGE) == 3 || page % (GIB / PAGE) == GIB / PAGE - 1;
 }
 
 /* Ranges one behind the other, of memory of which little is there. */
-static int no_fault_big(struct domain *d, size_t size, const uint32_t *lengths, int count)
+static int no_fault_big(struct ctx *ctx, size_t size, const uint32_t *lengths, int count)
 {
 	size_t page, end = 0, pages = 0;
-	struct odp_counters before;
-	struct odp_mr mr = { 0 };
 	struct ibv_sge sge[4];
-	uint8_t *addr;
+	struct region r;
 	int i, ret;
 
-	ret = map_sparse(&addr, size, PROT_READ | PROT_WRITE);
-	if (ret)
-		return ret;
-	ret = odp_reg(&mr, &d->dev, addr, size, ODP);
+	ret = region_sparse(&r, NULL, size, PROT_READ | PROT_WRITE) ?:
+	      region_reg(ctx, &r, 0, size, ODP);
 	for (i = 0; i < count && !ret; i++) {
-		sge[i] = odp_sge(&mr, end, lengths[i]);
+		sge[i] = odp_sge(&r.mr, end, lengths[i]);
 		end += lengths[i];
 	}
 	for (page = 0; page < size / PAGE && !ret; page++) {
 		if (!is_touched(page))
 			continue;
-		addr[page * PAGE] = 1;
+		r.addr[page * PAGE] = 1;
 		pages += page * PAGE < end;
 	}
-	if (!ret)
-		ret = odp_counters(&mr, &before);
-	if (!ret)
-		ret = advise(d, NO_FAULT, SYNC, sge, count);
-	if (!ret)
-		ret = want_prefetched(&mr, &before, pages, "what is there of it");
-	if (!ret)
-		ret = odp_counters(&mr, &before);
+	ret = ret ?: advise_list(ctx, NO_FAULT, SYNC, sge, count) ?:
+	      want(&r, PREFETCHED, pages, "what is there of it");
 	for (page = 0; page * PAGE < end && !ret; page++)
 		if (is_touched(page))
-			ret = move(d, &mr, page * PAGE + 9, addr + page * PAGE + 9, 50);
-	if (!ret)
-		ret = want_no_faults(&mr, &before, "WRITEs to what was there");
-	odp_dereg(&mr);
-	munmap(addr, size);
+			ret = write_new(ctx, &r, page * PAGE + 9, 50, page);
+	ret = ret ?: want(&r, NO_FAULTS, 0, "WRITEs to what was there");
+	region_close(&r);
 	return during(ret, "PREFETCH_NO_FAULT of %#zx bytes in %d ranges", end, count);
 }
 
-static int prefetch_4gib(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int prefetch_4gib(struct ctx *ctx)
 {
 	static const uint32_t lengths[] = { UINT32_MAX, UINT32_MAX, UINT32_MAX };
-	int ret = no_fault_big(&ctx->one, 5 * GIB, lengths, 1);
 
-	return ret ? ret : no_fault_big(&ctx->one, 13 * GIB, lengths, 3);
+	return no_fault_big(ctx, 5 * GIB, lengths, 1) ?:
+	       no_fault_big(ctx, 13 * GIB, lengths, 3);
 }
 
-static int prefetch_list(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int prefetch_list(struct ctx *ctx)
 {
-	enum { COUNT = 1000 };
-	struct ibv_sge *sge = calloc(COUNT, sizeof(*sge));
-	struct odp_counters before;
-	struct domain *d = &ctx->one;
-	struct region r = { 0 };
-	int i, ret;
+	static struct ibv_sge sge[1000];
+	const size_t count = ARRAY_SIZE(sge);
+	struct region r;
+	size_t i;
+	int ret;
 
-	ret = sge ? region_open(d, &r, ODP_MEM_ANON, COUNT * PAGE, ODP, false) :
-		    guest_fail("calloc");
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	for (i = 0; i < COUNT && !ret; i++)
-		sge[i] = odp_sge(&r.mr, (COUNT - 1 - i) * PAGE + i * 37 % 4000, 64);
-	if (!ret)
-		ret = advise(d, FOR_WRITE, SYNC, sge, COUNT);
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, COUNT, "1000 ranges, each in a page of its own");
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = region_move(d, &r, 0, COUNT * PAGE);
-	if (!ret)
-		ret = want_no_faults(&r.mr, &before, "traffic after 1000 ranges were prefetched");
+	ret = region_open(ctx, &r, ODP_MEM_ANON, count * PAGE, EXPLICIT);
+	for (i = 0; i < count && !ret; i++)
+		sge[i] = odp_sge(&r.mr, (count - 1 - i) * PAGE + i * 37 % 4000, 64);
+	ret = ret ?: advise_list(ctx, FOR_WRITE, SYNC, sge, count) ?:
+	      want(&r, PREFETCHED, count, "1000 ranges, each in a page of its own") ?:
+	      move(ctx, &r, 0, count * PAGE) ?:
+	      want(&r, NO_FAULTS, 0, "traffic after 1000 ranges");
 	region_close(&r);
-	free(sge);
 	return ret;
 }
 
-/* --- advice that is refused ------------------------------------------------------------------ */
+/* --- advice that is refused ----------------------------------------------------------------- */
 
 enum key { KEY_GOOD, KEY_GONE, KEY_OTHER_BYTE, KEY_PINNED, KEY_WINDOW, KEY_OTHER_PD, KEYS };
-
-#define ANY	-1	/* each of the three advices */
 
 static const struct bad_advice {
 	const char *what;
 	enum key key;
 	size_t offset;
 	uint32_t length;
-	int advice;
-	int flags;
 	int wanted;
 	int or;			/* another errno that is as good; or 0 */
+	int advice;		/* in place of each of the three; or 0 */
+	int flags;
 } bad_advices[] = {
-	{ "the key of a region that is gone", KEY_GONE, 0, PAGE, ANY, 0, ENOENT, 0 },
-	{ "a key that is none", KEY_OTHER_BYTE, 0, PAGE, ANY, 0, ENOENT, 0 },
-	{ "the key of a pinned region", KEY_PINNED, 0, PAGE, ANY, 0, EINVAL, 0 },
-	{ "the key of a memory window", KEY_WINDOW, 0, PAGE, ANY, 0, EINVAL, 0 },
-	{ "the key of another PD", KEY_OTHER_PD, 0, PAGE, ANY, 0, EPERM, 0 },
-	{ "a byte more than the region has", KEY_GOOD, LENGTH - 10, 11, ANY, 0, EFAULT, 0 },
-	{ "the byte behind the region", KEY_GOOD, LENGTH, 1, ANY, 0, EFAULT, 0 },
-	{ "the byte before the region", KEY_GOOD, -1UL, 1, ANY, 0, EFAULT, 0 },
-	{ "4 GiB - 1 of a small region", KEY_GOOD, 0, UINT32_MAX, ANY, 0, EFAULT, 0 },
-	{ "advice 77", KEY_GOOD, 0, PAGE, 77, 0, EOPNOTSUPP, 0 },
-	{ "flag 2", KEY_GOOD, 0, PAGE, ANY, 2, EINVAL, EOPNOTSUPP },
+	{ "the key of a region that is gone", KEY_GONE, 0, PAGE, ENOENT, 0, 0, 0 },
+	{ "a key that is none", KEY_OTHER_BYTE, 0, PAGE, ENOENT, 0, 0, 0 },
+	{ "the key of a pinned region", KEY_PINNED, 0, PAGE, EINVAL, 0, 0, 0 },
+	{ "the key of a memory window", KEY_WINDOW, 0, PAGE, EINVAL, 0, 0, 0 },
+	{ "the key of another PD", KEY_OTHER_PD, 0, PAGE, EPERM, 0, 0, 0 },
+	{ "a byte more than the region has", KEY_GOOD, LENGTH - 10, 11, EFAULT, 0, 0, 0 },
+	{ "the byte behind the region", KEY_GOOD, LENGTH, 1, EFAULT, 0, 0, 0 },
+	{ "the byte before the region", KEY_GOOD, -1UL, 1, EFAULT, 0, 0, 0 },
+	{ "4 GiB - 1 of a small region", KEY_GOOD, 0, UINT32_MAX, EFAULT, 0, 0, 0 },
+	{ "advice 77", KEY_GOOD, 0, PAGE, EOPNOTSUPP, 0, 77, 0 },
+	{ "flag 2", KEY_GOOD, 0, PAGE, EINVAL, EOPNOTSUPP, 0, 2 },
 };
 
-/* Alone and at the end of a list, at once and later. */
-static int refuse_advice(struct domain *d, const struct bad_advice *bad, const struct odp_mr *good,
+/*
+ * Alone, and at the end of a list; of that nothing must be done either, but what is
+ * synchronous may have got somewhere before it comes to the error.
+ */
+static int refuse_advice(struct ctx *ctx, const struct bad_advice *bad, struct region *r,
 			 uint32_t key, int advice)
 {
-	const struct ibv_sge wrong = {
-		.addr = good->iova + bad->offset, .length = bad->length, .lkey = key,
-	};
 	struct ibv_sge sge[5];
-	int i, count, flags, ret = 0;
+	int way, good, flags, ret = 0;
 
-	for (i = 0; i < 4 && !ret; i++) {
-		flags = bad->flags | (i & 1 ? SYNC : 0);
-		/* A list that is synchronous may have got somewhere before it met an error. */
-		if (i == 3)
-			break;
-		for (count = 0; count < (i & 2 ? 4 : 0); count++)
-			sge[count] = odp_sge(good, count * 3 * PAGE, PAGE);
-		sge[count++] = wrong;
-		ret = advise(d, advice, flags, sge, count);
-		if (!bad->or || ret != -bad->or)
-			ret = want_error(ret, bad->wanted, bad->what);
-		ret = during(ret, "%s, %s, last of %d ranges",
-			     advice < ADVICES ? advice_names[advice] : "unknown",
-			     flags & SYNC ? "synchronous" : "asynchronous", count);
+	for (way = 0; way < 4 && !ret; way++) {
+		flags = bad->flags | (way & 1 ? SYNC : 0);
+		for (good = 0; good < (way & 2 ? 4 : 0); good++)
+			sge[good] = odp_sge(&r->mr, good * 3 * PAGE, way & 1 ? 0 : PAGE);
+		sge[good] = odp_sge(&r->mr, bad->offset, bad->length);
+		sge[good].lkey = key;
+		ret = advise_list(ctx, advice, flags, sge, good + 1);
+		ret = bad->or && ret == -bad->or ? 0 : want_error(ret, bad->wanted, bad->what);
+		ret = during(ret, "advice %d, flags %#x, last of %d ranges", advice, flags,
+			     good + 1);
 	}
 	return ret;
 }
 
-static int refuse_advices(struct domain *d, const struct odp_mr *good, const uint32_t *keys)
+/* Lists of nothing. */
+static int advise_nothing(struct ctx *ctx, struct region *r)
 {
-	int ret = 0, advice;
-	size_t i;
+	struct ibv_sge sge = odp_sge(&r->mr, 0, PAGE);
+	int ret;
 
-	for (i = 0; i < ARRAY_SIZE(bad_advices) && !ret; i++) {
-		const struct bad_advice *bad = &bad_advices[i];
-
-		for (advice = 0; advice < ADVICES && !ret; advice++) {
-			ret = refuse_advice(d, bad, good, keys[bad->key],
-					    bad->advice == ANY ? advice : bad->advice);
-			if (bad->advice != ANY)
-				break;
-		}
-	}
-	return ret;
+	ret = during(advise(ctx, FOR_WRITE, SYNC, r, 0, 0), "a range of no bytes") ?:
+	      during(advise(ctx, FOR_WRITE, 0, r, 0, 0), "a range of no bytes");
+	if (ret)
+		return ret;
+	ret = advise_list(ctx, FOR_WRITE, SYNC, &sge, 0);
+	return ret ? want_error(ret, EINVAL, "no range at all") : 0;
 }
 
-static int prefetch_refused(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int prefetch_refused(struct ctx *ctx)
 {
-	struct odp_mr pinned = { 0 }, other_pd = { 0 }, gone = { 0 };
-	struct domain *d = &ctx->one;
-	struct odp_counters before;
+	struct region r, pinned = { 0 }, other_pd = { 0 }, gone = { 0 };
 	uint32_t keys[KEYS] = { 0 };
 	struct ibv_mw *mw = NULL;
-	struct ibv_sge sge;
+	size_t i;
+	int ret;
+
+	/* All of the same memory, so that only the key tells them from each other. */
+	ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, EXPLICIT);
+	pinned.addr = other_pd.addr = gone.addr = r.addr;
+	ret = ret ?: region_reg(ctx, &pinned, 0, LENGTH, ODP_ACCESS) ?:
+	      region_reg(ctx->other, &other_pd, 0, LENGTH, ODP) ?:
+	      region_reg(ctx, &gone, 0, LENGTH, ODP);
+	if (!ret) {
+		mw = ibv_alloc_mw(ctx->dev.pd, IBV_MW_TYPE_2);
+		ret = mw ? 0 : guest_fail("ibv_alloc_mw");
+	}
+	if (!ret) {
+		keys[KEY_GOOD] = r.mr.mr->lkey;
+		keys[KEY_OTHER_BYTE] = r.mr.mr->lkey ^ 1;
+		keys[KEY_PINNED] = pinned.mr.mr->lkey;
+		keys[KEY_OTHER_PD] = other_pd.mr.mr->lkey;
+		keys[KEY_WINDOW] = mw->rkey;
+		keys[KEY_GONE] = gone.mr.mr->lkey;
+		ret = odp_dereg(&gone.mr);
+	}
+	for (i = 0; i < ADVICES * ARRAY_SIZE(bad_advices) && !ret; i++) {
+		const struct bad_advice *bad = &bad_advices[i / ADVICES];
+		int advice = bad->advice ?: (int)(i % ADVICES);
+
+		ret = refuse_advice(ctx, bad, &r, keys[bad->key], advice);
+	}
+	ret = ret ?: advise_nothing(ctx, &r);
+	/* What was refused must not be done later either. */
+	sleep_ms(IDLE_MS);
+	ret = ret ?: want(&r, PREFETCHED, 0, "all that was refused") ?:
+	      during(move(ctx, &r, 0, LENGTH), "the ODP region") ?:
+	      during(move(ctx, &pinned, 0, LENGTH), "the pinned region") ?:
+	      during(move(ctx->other, &other_pd, 0, LENGTH), "the region of another PD");
+	if (mw)
+		ibv_dealloc_mw(mw);
+	region_close(&gone);
+	region_close(&other_pd);
+	region_close(&pinned);
+	region_close(&r);
+	return ret;
+}
+
+/* What only a fault tells: half of the region is not mapped, and a page is read-only. */
+static int prefetch_hole(struct ctx *ctx)
+{
+	const size_t half = 8 * PAGE;
 	struct region r;
 	int ret;
 
-	/* All of the same memory: only the key tells them from each other. */
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, false);
-	if (!ret)
-		ret = odp_reg(&pinned, &d->dev, r.mem.addr, LENGTH, ODP_ACCESS);
-	if (!ret)
-		ret = odp_reg(&other_pd, &ctx->other.dev, r.mem.addr, LENGTH, ODP);
-	if (!ret)
-		ret = odp_reg(&gone, &d->dev, r.mem.addr, LENGTH, ODP);
-	if (ret)
-		goto out;
-	keys[KEY_GOOD] = r.mr.mr->lkey;
-	keys[KEY_OTHER_BYTE] = r.mr.mr->lkey ^ 1;
-	keys[KEY_PINNED] = pinned.mr->lkey;
-	keys[KEY_OTHER_PD] = other_pd.mr->lkey;
-	keys[KEY_GONE] = gone.mr->lkey;
-	ret = odp_dereg(&gone);
-	mw = ibv_alloc_mw(d->dev.pd, IBV_MW_TYPE_2);
-	if (!ret && !mw)
-		ret = guest_fail("ibv_alloc_mw");
-	if (!ret) {
-		keys[KEY_WINDOW] = mw->rkey;
-		ret = odp_counters(&r.mr, &before);
-	}
-	if (!ret)
-		ret = refuse_advices(d, &r.mr, keys);
-	if (!ret) {
-		sge = odp_sge(&r.mr, 0, 0);
-		ret = during(advise(d, FOR_WRITE, SYNC, &sge, 1), "a range of no bytes");
-	}
-	if (!ret) {
-		sge = odp_sge(&r.mr, 0, PAGE);
-		ret = advise(d, FOR_WRITE, SYNC, &sge, 0);
-		ret = ret ? want_error(ret, EINVAL, "no range at all") : 0;
-	}
-	/* What was refused must not be done later either. */
+	ret = region_sparse(&r, NOWHERE, half, PROT_READ | PROT_WRITE) ?:
+	      (ctx->test->from == IMPLICIT ? region_reg_implicit(ctx, &r, ODP) :
+					     region_reg(ctx, &r, 0, 2 * half, ODP)) ?:
+	      (mprotect(r.addr, PAGE, PROT_READ) ? guest_fail("mprotect") : 0) ?:
+	      want_error(advise(ctx, PREFETCH, SYNC, &r, half, PAGE), EFAULT,
+			 "PREFETCH of what is not mapped") ?:
+	      want_error(advise(ctx, FOR_WRITE, SYNC, &r, half, half), EFAULT,
+			 "PREFETCH_WRITE of what is not mapped") ?:
+	      want_error(advise(ctx, FOR_WRITE, SYNC, &r, 0, PAGE), EPERM,
+			 "PREFETCH_WRITE of what is mapped read-only") ?:
+	      during(advise(ctx, PREFETCH, 0, &r, half, half) ?:
+		     advise(ctx, FOR_WRITE, 0, &r, 0, PAGE), "asynchronous, of either");
 	sleep_ms(IDLE_MS);
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, 0, "after all that was refused");
-	if (!ret)
-		ret = during(region_move(d, &r, 0, LENGTH), "the ODP region");
-	if (!ret)
-		ret = during(move(d, &pinned, 0, r.mem.addr, LENGTH), "the pinned region");
-out:
-	if (mw)
-		ibv_dealloc_mw(mw);
-	odp_dereg(&other_pd);
-	odp_dereg(&pinned);
+	/* Only in the second part something may be done. */
+	ret = ret ?: want(&r, PREFETCHED, 0, "a hole and a read-only page") ?:
+	      want_error(advise(ctx, PREFETCH, SYNC, &r, 0, 2 * half), EFAULT,
+			 "PREFETCH of what is mapped and what is not") ?:
+	      refuse_op(ctx, IBV_WR_RDMA_WRITE, &r.mr, r.base + 10, 100, "a read-only page") ?:
+	      read_zeroes(ctx, &r, 0, PAGE) ?:
+	      move(ctx, &r, PAGE, half - PAGE);
 	region_close(&r);
 	return ret;
 }
 
-/* What only the fault tells: half of the region is not mapped, and some read-only. */
-static int prefetch_hole(struct ctx *ctx, const struct test *test)
-{
-	const size_t size = 16 * PAGE, hole = size / 2;
-	const size_t base = test->implicit ? (uintptr_t)NOWHERE : 0;
-	struct domain *d = &ctx->one;
-	struct odp_counters before;
-	struct odp_mr mr = { 0 };
-	int ret;
-
-	ret = map_fixed(NOWHERE, hole);
-	if (ret)
-		return ret;
-	ret = test->implicit ? odp_reg(&mr, &d->dev, NULL, SIZE_MAX, ODP) :
-			       odp_reg(&mr, &d->dev, NOWHERE, size, ODP);
-	if (!ret)
-		ret = odp_counters(&mr, &before);
-	if (!ret)
-		ret = want_error(advise_one(d, PREFETCH, SYNC, &mr, base + hole, PAGE), EFAULT,
-				 "PREFETCH of what is not mapped");
-	if (!ret)
-		ret = want_error(advise_one(d, FOR_WRITE, SYNC, &mr, base + hole, hole), EFAULT,
-				 "PREFETCH_WRITE of what is not mapped");
-	if (!ret)
-		ret = during(advise_one(d, PREFETCH, 0, &mr, base + hole, hole),
-			     "asynchronous, of what is not mapped");
-	if (!ret && mprotect(NOWHERE, PAGE, PROT_READ))
-		ret = guest_fail("mprotect");
-	if (!ret)
-		ret = want_error(advise_one(d, FOR_WRITE, SYNC, &mr, base, PAGE), EPERM,
-				 "PREFETCH_WRITE of what is mapped read-only");
-	sleep_ms(IDLE_MS);
-	if (!ret)
-		ret = want_prefetched(&mr, &before, 0, "after a hole and a read-only page");
-	/* Here a part may be done. */
-	if (!ret)
-		ret = want_error(advise_one(d, PREFETCH, SYNC, &mr, base, size), EFAULT,
-				 "PREFETCH of what is mapped and what is not");
-	if (!ret)
-		ret = refuse(d, IBV_WR_RDMA_WRITE, &mr, base + 10, 100, "a read-only page");
-	if (!ret)
-		ret = move(d, &mr, base + PAGE, NOWHERE + PAGE, hole - PAGE);
-	odp_dereg(&mr);
-	munmap(NOWHERE, hole);
-	return ret;
-}
-
-/* --- advice that is under way ------------------------------------------------------------------ */
+/* --- advice that is under way ----------------------------------------------------------------- */
 
 #define BIG	(256 * ODP_MIB)
 
-static int dereg_under_way(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* The device is as good as ever. */
+static int still_works(struct ctx *ctx, const char *what)
 {
-	struct domain *d = &ctx->one;
-	struct odp_mr mr = { 0 };
-	uint64_t began;
-	uint8_t *addr;
+	struct region r;
+	int ret;
+
+	ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, EXPLICIT) ?: move(ctx, &r, 0, LENGTH) ?:
+	      want(&r, FAULTS, PAGES, "all of it written");
+	region_close(&r);
+	return during(ret, "%s", what);
+}
+
+static int dereg_in_time(struct region *r)
+{
+	uint64_t began = odp_now();
+
+	return odp_dereg(&r->mr) ?: in_time(began, "ibv_dereg_mr() with a prefetch under way");
+}
+
+static int advise_in_time(struct ctx *ctx, struct region *r, size_t length)
+{
+	uint64_t began = odp_now();
+
+	return advise(ctx, FOR_WRITE, 0, r, 0, length) ?: in_time(began, "asynchronous advice");
+}
+
+static int under_way_dereg(struct ctx *ctx)
+{
+	struct region r;
 	int i, ret = 0;
 
 	for (i = 0; i < 2 && !ret; i++) {
-		ret = map_sparse(&addr, BIG, PROT_READ | PROT_WRITE);
-		if (ret)
-			break;
-		ret = odp_reg(&mr, &d->dev, addr, BIG, ODP);
-		began = odp_now();
-		if (!ret)
-			ret = advise_one(d, FOR_WRITE, 0, &mr, 0, BIG);
-		if (!ret)
-			ret = in_time(began, AT_ONCE_MS, "asynchronous advice of 256 MiB");
-		began = odp_now();
-		if (!ret)
-			ret = odp_dereg(&mr);
-		if (!ret)
-			ret = in_time(began, AT_ONCE_MS, "ibv_dereg_mr() with a prefetch under way");
-		odp_dereg(&mr);
-		munmap(addr, BIG);
+		ret = region_sparse(&r, NULL, BIG, PROT_READ | PROT_WRITE) ?:
+		      region_reg(ctx, &r, 0, BIG, ODP) ?:
+		      advise_in_time(ctx, &r, BIG) ?:
+		      dereg_in_time(&r);
+		region_close(&r);
 	}
-	return ret;
+	return ret ?: still_works(ctx, "after a region was deregistered with a prefetch under way");
 }
 
-static int close_under_way(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int under_way_close(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	struct odp_dev dev = { 0 };
-	struct odp_mr mr[4] = { 0 };
-	struct ibv_sge sge[ARRAY_SIZE(mr)];
-	struct region r = { 0 };
+	struct ctx extra = { 0 };
+	struct region r;
 	uint64_t began;
-	uint8_t *addr;
-	size_t i;
 	int ret;
 
-	ret = map_sparse(&addr, BIG, PROT_READ | PROT_WRITE);
-	if (ret)
-		return ret;
-	ret = odp_open(&dev, d->dev.name);
-	for (i = 0; i < ARRAY_SIZE(mr) && !ret; i++) {
-		ret = odp_reg(&mr[i], &dev, addr, BIG, ODP);
-		if (!ret)
-			sge[i] = odp_sge(&mr[i], i * BIG / ARRAY_SIZE(mr), BIG / ARRAY_SIZE(mr));
-	}
-	if (!ret) {
-		i = ibv_advise_mr(dev.pd, FOR_WRITE, 0, sge, ARRAY_SIZE(mr));
-		ret = i ? odp_fail(i, "ibv_advise_mr of four regions: %s", strerror(i)) : 0;
-	}
-	/* With all that is open; what libibverbs has of the regions is lost. */
+	ret = region_sparse(&r, NULL, BIG, PROT_READ | PROT_WRITE) ?:
+	      odp_open(&extra.dev, ctx->dev.name) ?:
+	      region_reg(&extra, &r, 0, BIG, ODP) ?:
+	      advise_in_time(&extra, &r, BIG);
+	/* What libibverbs has of the region is lost with it. */
 	began = odp_now();
-	odp_close(&dev);
-	if (!ret)
-		ret = in_time(began, AT_ONCE_MS, "closing a device with prefetches under way");
-	munmap(addr, BIG);
-	if (!ret)
-		ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, false);
-	if (!ret)
-		ret = during(region_move(d, &r, 0, LENGTH), "after another open of the device was closed");
+	odp_close(&extra.dev);
+	r.mr.mr = NULL;
+	ret = ret ?: in_time(began, "ibv_close_device() with a prefetch under way");
 	region_close(&r);
-	return ret == -ENODEV ? -EIO : ret;
+	return ret ?: still_works(ctx, "after the device was closed with a prefetch under way");
 }
 
-/* Waits for a page that nobody answers for. Says when it begins, and should it end. */
+/* A region of which nobody answers for a page. Returns the userfaultfd. */
+static int open_stuck(struct ctx *ctx, struct region *r)
+{
+	return region_open(ctx, r, ODP_MEM_ANON, LENGTH, EXPLICIT) ?:
+	       guest_uffd(r->addr, LENGTH, 0);
+}
+
+/* Tells the parent when it begins to wait, and should that end. */
 static void stuck_child(const char *device, int pipe)
 {
-	struct odp_mr mr = { 0 };
-	struct domain d = { 0 };
-	struct odp_mem mem;
+	struct ctx ctx = { 0 };
+	struct region r;
 	int ret;
 
-	ret = odp_open(&d.dev, device);
-	if (!ret)
-		ret = odp_mem_map(&mem, ODP_MEM_ANON, AREA, NULL);
-	if (!ret) {
-		ret = guest_uffd(mem.addr, AREA, 0);
-		ret = ret < 0 ? ret : 0;
-	}
-	if (!ret)
-		ret = odp_reg(&mr, &d.dev, mem.addr, AREA, ODP);
-	if (!ret && write(pipe, "b", 1) == 1)
-		ret = advise_one(&d, FOR_WRITE, SYNC, &mr, 0, AREA);
-	fprintf(stderr, "# child: advice returned %d, %s\n", ret, ret ? odp_error() : "");
+	ret = odp_open(&ctx.dev, device) ?: open_stuck(&ctx, &r);
+	if (ret >= 0 && write(pipe, "b", 1) == 1)
+		ret = advise(&ctx, FOR_WRITE, SYNC, &r, 0, LENGTH);
+	fprintf(stderr, "# child: %d, %s\n", ret, odp_error());
 	_exit(write(pipe, "e", 1) != 1);
 }
 
 static int kill_child(pid_t pid)
 {
 	uint64_t end = odp_now() + 10000 * MS;
-	int status;
 
 	kill(pid, SIGKILL);
-	while (waitpid(pid, &status, WNOHANG) != pid) {
+	while (waitpid(pid, NULL, WNOHANG) != pid) {
 		if (odp_now() > end)
 			return odp_fail(ETIME, "a process that waits in ibv_advise_mr() does not die of SIGKILL within 10 s");
 		sleep_ms(10);
@@ -1863,10 +1505,8 @@ static int kill_child(pid_t pid)
 	return 0;
 }
 
-static int killed_under_way(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int under_way_killed(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	struct region r = { 0 };
 	struct pollfd pollfd = { .events = POLLIN };
 	int fds[2], died, ret = 0;
 	char said = 0;
@@ -1877,251 +1517,98 @@ static int killed_under_way(struct ctx *ctx, __attribute__((unused)) const struc
 	fflush(stdout);
 	pid = fork();
 	if (!pid)
-		stuck_child(d->dev.name, fds[1]);
+		stuck_child(ctx->dev.name, fds[1]);
 	close(fds[1]);
 	pollfd.fd = fds[0];
 	if (pid < 0)
 		ret = guest_fail("fork");
-	if (!ret && (read(fds[0], &said, 1) != 1 || said != 'b'))
-		ret = odp_fail(ECHILD, "the child did not come to advise (its stderr says why)");
-	if (!ret && poll(&pollfd, 1, 2 * IDLE_MS))
+	else if (read(fds[0], &said, 1) != 1 || said != 'b')
+		ret = odp_fail(ECHILD, "the child did not come to give advice; it says why above");
+	else if (poll(&pollfd, 1, 2 * IDLE_MS))
 		ret = odp_fail(EPROTO, "synchronous advice returned, should wait for a page that nobody answers for");
 	died = pid > 0 ? kill_child(pid) : 0;
-	ret = ret ? ret : died;
 	close(fds[0]);
-	if (!ret)
-		ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, false);
-	if (!ret)
-		ret = during(region_move(d, &r, 0, LENGTH), "after the child was killed");
-	region_close(&r);
-	return ret;
+	return ret ?: died ?: still_works(ctx, "after a process was killed in ibv_advise_mr()");
 }
 
-/* Nobody else waits for a prefetch that waits. */
-static int stuck_under_way(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* Nobody waits for a prefetch that waits. */
+static int under_way_stuck(struct ctx *ctx)
 {
-	const struct test plain = { .kind = ODP_MEM_ANON };
-	struct domain *d = &ctx->one;
-	struct region stuck, r = { 0 };
-	struct odp_counters before;
-	uint64_t began;
-	int fd = -1, ret;
+	const struct test plain = { .kind = ODP_MEM_ANON, .from = EXPLICIT };
+	struct region r;
+	int fd, ret;
 
-	ret = region_open(d, &stuck, ODP_MEM_ANON, LENGTH, ODP, false);
-	if (!ret) {
-		fd = guest_uffd(stuck.mem.addr, LENGTH, 0);
-		ret = fd < 0 ? fd : 0;
-	}
-	if (!ret)
-		ret = odp_counters(&stuck.mr, &before);
-	began = odp_now();
-	if (!ret)
-		ret = advise_one(d, FOR_WRITE, 0, &stuck.mr, 0, LENGTH);
-	if (!ret)
-		ret = in_time(began, AT_ONCE_MS, "asynchronous advice of pages that nobody answers for");
+	fd = open_stuck(ctx, &r);
+	ret = fd < 0 ? fd : advise_in_time(ctx, &r, LENGTH);
 	sleep_ms(IDLE_MS);
-	if (!ret)
-		ret = prefetch_one(d, &plain, PREFETCH, 0);
-	if (!ret)
-		ret = prefetch_one(d, &plain, FOR_WRITE, SYNC);
-	if (!ret)
-		ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, false);
-	if (!ret)
-		ret = region_move(d, &r, 0, LENGTH);
-	if (!ret)
-		ret = want_faults(&r.mr, LENGTH / PAGE, "beside a prefetch that waits");
-	if (!ret)
-		ret = want_prefetched(&stuck.mr, &before, 0, "pages that nobody answers for");
-	began = odp_now();
-	if (!ret)
-		ret = odp_dereg(&stuck.mr);
-	if (!ret)
-		ret = in_time(began, AT_ONCE_MS, "ibv_dereg_mr() with a prefetch that waits for ever");
-	region_close(&r);
-	odp_dereg(&stuck.mr);
+	ret = ret ?: during(prefetch_one(ctx, &plain, PREFETCH, 0) ?:
+			    prefetch_one(ctx, &plain, FOR_WRITE, SYNC),
+			    "beside a prefetch that waits for ever") ?:
+	      still_works(ctx, "beside a prefetch that waits for ever") ?:
+	      want(&r, PREFETCHED, 0, "pages that nobody answers for") ?:
+	      dereg_in_time(&r);
+	odp_dereg(&r.mr);
 	if (fd >= 0)
 		close(fd);
-	region_close(&stuck);
-	return ret;
-}
-
-/* --- what went wrong upstream --------------------------------------------------------------------- */
-
-/* Large messages, whose packets and pages have no edge in common. */
-static int mainline_offset(struct ctx *ctx, __attribute__((unused)) const struct test *test)
-{
-	static const size_t offsets[] = { 1, PAGE - 3 };
-	struct domain *d = &ctx->one;
-	struct region r;
-	size_t i;
-	int ret;
-
-	ret = region_open(d, &r, ODP_MEM_ANON, 16 * ODP_MIB + PAGE, ODP, false);
-	for (i = 0; i < ARRAY_SIZE(offsets) && !ret; i++)
-		ret = during(region_move(d, &r, offsets[i], 16 * ODP_MIB),
-			     "16 MiB at offset %zu, MTU 1024", offsets[i]);
 	region_close(&r);
 	return ret;
 }
 
-/* Each region's iova is as far from its address as can be, and one is in the other's. */
-static int mainline_iova(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* --- what went wrong upstream ------------------------------------------------------------- */
+
+/* Large messages whose packets and pages have no edge in common. */
+static int mainline_offset(struct ctx *ctx)
 {
-	const size_t size = 300 * PAGE, length = size - 123;
-	struct odp_mr low = { 0 }, swapped = { 0 };
-	struct domain *d = &ctx->one;
-	struct odp_mem a = { 0 }, b = { 0 };
-	uint8_t *in_a, *in_b;
+	struct region r;
 	int ret;
 
-	ret = odp_mem_map(&a, ODP_MEM_ANON, size, NULL);
-	if (!ret)
-		ret = odp_mem_map(&b, ODP_MEM_ANON, size, NULL);
-	in_a = (uint8_t *)a.addr + 123;
-	in_b = (uint8_t *)b.addr + 123;
-	if (!ret)
-		ret = odp_reg_iova(&low, &d->dev, in_a, length, 123, ODP);
-	if (!ret)
-		ret = odp_reg_iova(&swapped, &d->dev, in_b, length, (uintptr_t)in_a, ODP);
-	if (!ret)
-		ret = during(move(d, &low, 0, in_a, length), "a region at iova 123");
-	if (!ret)
-		ret = during(move(d, &swapped, 0, in_b, length), "a region at another one's address");
-	if (!ret)
-		ret = during(move(d, &low, 5 * PAGE - 7, in_a + 5 * PAGE - 7, 10 * PAGE),
-			     "the first region's middle");
-	odp_dereg(&swapped);
-	odp_dereg(&low);
-	odp_mem_unmap(&b);
-	odp_mem_unmap(&a);
+	ret = region_open(ctx, &r, ODP_MEM_ANON, 16 * ODP_MIB + PAGE, EXPLICIT) ?:
+	      during(move(ctx, &r, 1, 16 * ODP_MIB), "16 MiB at 1, MTU 1024") ?:
+	      during(move(ctx, &r, PAGE - 3, 16 * ODP_MIB), "16 MiB at 4093, MTU 1024");
+	region_close(&r);
 	return ret;
 }
 
-static int mainline_advice_on_pinned(struct ctx *ctx,
-				     __attribute__((unused)) const struct test *test)
+static int mainline_advice_on_pinned(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
 	struct region r;
 	int i, ret;
 
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP_ACCESS, false);
+	ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, PINNED);
 	for (i = 0; i < 2 * ADVICES && !ret; i++)
-		ret = want_error(advise_one(d, i / 2, i % 2 ? SYNC : 0, &r.mr, 0, LENGTH), EINVAL,
+		ret = want_error(advise(ctx, i / 2, i % 2 ? SYNC : 0, &r, 0, LENGTH), EINVAL,
 				 "advice on a pinned region");
-	if (!ret)
-		ret = region_move(d, &r, 0, LENGTH);
+	ret = ret ?: move(ctx, &r, 0, LENGTH);
 	region_close(&r);
 	return ret;
 }
 
-/* Of memory that the process may write. */
-static int mainline_advice_read_only(struct ctx *ctx,
-				     __attribute__((unused)) const struct test *test)
+static int mainline_advice_2gib(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	struct odp_counters before;
-	struct region r;
-	int ret;
-
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, READ_ONLY, false);
-	if (!ret) {
-		odp_fill(r.mem.addr, LENGTH, 66, 0);
-		ret = odp_counters(&r.mr, &before);
-	}
-	if (!ret)
-		ret = want_error(advise_one(d, FOR_WRITE, SYNC, &r.mr, 0, LENGTH), EPERM,
-				 "PREFETCH_WRITE of a read-only region");
-	if (!ret)
-		ret = advise_one(d, PREFETCH, SYNC, &r.mr, 0, LENGTH / 2);
-	if (!ret)
-		ret = advise_one(d, NO_FAULT, SYNC, &r.mr, LENGTH / 2, LENGTH / 2);
-	if (!ret)
-		ret = want_prefetched(&r.mr, &before, LENGTH / PAGE, "one half each way");
-	if (!ret)
-		ret = odp_counters(&r.mr, &before);
-	if (!ret)
-		ret = read_back(d, &r.mr, 0, LENGTH, 66);
-	if (!ret)
-		ret = want_no_faults(&r.mr, &before, "READs after it");
-	if (!ret)
-		ret = refuse(d, IBV_WR_RDMA_WRITE, &r.mr, 0, 100, "a read-only region");
-	region_close(&r);
-	return ret;
-}
-
-static int mainline_advice_2gib(struct ctx *ctx, __attribute__((unused)) const struct test *test)
-{
-	static const uint32_t lengths[] = {
-		2 * GIB - 1, 2 * GIB, 2 * GIB + 1, 3 * GIB,
-	};
+	static const uint32_t lengths[] = { 2 * GIB - 1, 2 * GIB, 2 * GIB + 1, 3 * GIB };
 	size_t i;
 	int ret = 0;
 
 	for (i = 0; i < ARRAY_SIZE(lengths) && !ret; i++)
-		ret = no_fault_big(&ctx->one, 4 * GIB, &lengths[i], 1);
-	return ret ? ret : no_fault_big(&ctx->one, 10 * GIB, lengths, ARRAY_SIZE(lengths));
+		ret = no_fault_big(ctx, 4 * GIB, &lengths[i], 1);
+	return ret ?: no_fault_big(ctx, 10 * GIB, lengths, ARRAY_SIZE(lengths));
 }
 
-static int mainline_implicit(struct ctx *ctx, __attribute__((unused)) const struct test *test)
-{
-	struct domain *d = &ctx->one;
-	struct region r;
-	int ret;
-
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, true);
-	if (!ret)
-		ret = region_move(d, &r, 77, LENGTH - 100);
-	if (!ret)
-		ret = want_faults(&r.mr, LENGTH / PAGE, "all of the memory written");
-	region_close(&r);
-	return during(ret, "an implicit region");
-}
-
-/* With the flag and without it, of the same pages. */
-static int mainline_hugetlb(struct ctx *ctx, __attribute__((unused)) const struct test *test)
-{
-	struct domain *d = &ctx->one;
-	struct odp_mr flagged = { 0 };
-	struct region r;
-	int i, ret;
-
-	ret = region_open(d, &r, ODP_MEM_HUGETLB, 4 * ODP_MIB, ODP, false);
-	if (!ret)
-		ret = odp_reg(&flagged, &d->dev, r.mem.addr, 4 * ODP_MIB, ODP | IBV_ACCESS_HUGETLB);
-	for (i = 0; i < 2 && !ret; i++) {
-		ret = during(region_move(d, &r, 4095, 3 * ODP_MIB), "without IBV_ACCESS_HUGETLB");
-		if (!ret)
-			ret = during(move(d, &flagged, 2 * ODP_MIB - 1000,
-					  (uint8_t *)r.mem.addr + 2 * ODP_MIB - 1000, 2 * ODP_MIB),
-				     "with IBV_ACCESS_HUGETLB");
-		if (!ret)
-			ret = odp_mem_discard(&r.mem, 0, 4 * ODP_MIB);
-	}
-	odp_dereg(&flagged);
-	region_close(&r);
-	return ret;
-}
-
-/* UC says that it has sent; it arrives a moment later, and is lost where a page has to come. */
-static int uc_write(struct domain *d, const struct region *r, size_t length)
+/* UC says that it was sent. It arrives later, or not: then its page had to come first. */
+static int uc_write(struct ctx *ctx, struct region *r, size_t length)
 {
 	struct odp_pair_attr attr = ODP_PAIR_ATTR_INIT;
-	const uint8_t *at = (uint8_t *)r->mem.addr + 33;
 	struct odp_pair pair;
 	bool arrived = false;
-	uint64_t end;
-	int tries, ret = 0;
+	int i, tries, ret = 0;
 
 	attr.type = IBV_QPT_UC;
-	odp_fill(d->peer.addr, length, length, 0);
+	odp_fill(ctx->bytes, length, length, 0);
 	for (tries = 0; tries < 5 && !arrived && !ret; tries++) {
-		ret = odp_connect(&pair, &d->dev, &attr);
-		if (ret)
-			break;
-		ret = odp_write(&pair, &d->peer, 0, &r->mr, 33, length);
-		end = odp_now() + 2000 * MS;
-		while (!ret && !arrived && odp_now() < end) {
-			arrived = odp_verify(at, length, length, 0, NULL);
+		ret = odp_connect(&pair, &ctx->dev, &attr) ?:
+		      odp_write(&pair, &ctx->peer, 0, &r->mr, 33, length);
+		for (i = 0; i < 1000 && !arrived && !ret; i++) {
+			arrived = odp_verify(r->addr + 33, length, length, 0, NULL);
 			sleep_ms(1);
 		}
 		odp_disconnect(&pair);
@@ -2131,82 +1618,74 @@ static int uc_write(struct domain *d, const struct region *r, size_t length)
 	return ret;
 }
 
-static int mainline_uc(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+static int mainline_uc(struct ctx *ctx)
 {
-	static const size_t lengths[] = { 1, 1000, 20000, 300000 };
-	struct domain *d = &ctx->one;
 	struct region r;
-	size_t i;
 	int ret;
 
-	if (!(d->dev.odp_uc & IBV_ODP_SUPPORT_WRITE))
-		return odp_fail(EPROTO, "the UC capabilities are %#x, without IBV_ODP_SUPPORT_WRITE",
-				d->dev.odp_uc);
-	ret = region_open(d, &r, ODP_MEM_ANON, LENGTH, ODP, false);
-	for (i = 0; i < ARRAY_SIZE(lengths) && !ret; i++)
-		ret = uc_write(d, &r, lengths[i]);
-	if (!ret)
-		ret = read_back(d, &r.mr, 33, lengths[i - 1], lengths[i - 1]);
+	if (!(ctx->dev.odp_uc & IBV_ODP_SUPPORT_WRITE))
+		return odp_fail(EPROTO, "the UC capabilities are %#x, should have IBV_ODP_SUPPORT_WRITE",
+				ctx->dev.odp_uc);
+	ret = region_open(ctx, &r, ODP_MEM_ANON, LENGTH, EXPLICIT) ?:
+	      uc_write(ctx, &r, 1) ?: uc_write(ctx, &r, 1000) ?: uc_write(ctx, &r, 300000) ?:
+	      read_back(ctx, &r, 33, 300000, 300000);
 	region_close(&r);
 	return ret;
 }
 
-/* One region that becomes this and that, and there. */
-static int mainline_rereg(struct ctx *ctx, __attribute__((unused)) const struct test *test)
+/* One region that becomes this and that, here and there. */
+static int mainline_rereg(struct ctx *ctx)
 {
-	struct domain *d = &ctx->one;
-	struct odp_mem mem[2] = { 0 };
-	struct odp_mr mr = { 0 };
+	struct region r, other = { 0 };
+	uint8_t *addr[2];
 	int i, ret;
 
-	ret = odp_mem_map(&mem[0], ODP_MEM_ANON, AREA, NULL);
-	if (!ret)
-		ret = odp_mem_map(&mem[1], ODP_MEM_MEMFD, AREA, NULL);
-	if (!ret)
-		ret = odp_reg(&mr, &d->dev, mem[0].addr, AREA, ODP);
+	ret = region_open(ctx, &r, ODP_MEM_ANON, AREA, EXPLICIT) ?:
+	      region_map(&other, ODP_MEM_MEMFD, AREA);
+	addr[0] = r.addr;
+	addr[1] = other.addr;
 	for (i = 0; i < 16 && !ret; i++) {
-		uint64_t random = odp_random(&d->rng);
+		uint64_t random = odp_random(&ctx->rng);
 		int flags = random % 4 ? ACCESS : ACCESS | TRANSLATION;
 		enum state state = random >> 8 & 1 ? PINNED : EXPLICIT;
 
-		ret = rereg(&mr, flags, d, mem[random >> 16 & 1].addr, AREA,
-			    state_access(state, ODP_ACCESS));
-		if (!ret)
-			ret = move(d, &mr, 0, mr.addr, AREA);
-		if (!ret)
-			ret = want_state(&mr, state);
-		ret = during(ret, "change %d, to %s%s", i, state_names[state],
-			     flags & TRANSLATION ? " with a translation" : "");
+		ret = rereg(&r.mr, flags, ctx, addr[random >> 16 & 1], AREA,
+			    access_of(state, ODP_ACCESS));
+		r.addr = r.mr.addr;
+		ret = during(ret ?: move(ctx, &r, 0, AREA) ?: want_state(&r.mr, state),
+			     "change %d, to %s%s", i, state_names[state],
+			     flags & TRANSLATION ? " and a translation" : "");
 	}
-	odp_dereg(&mr);
-	odp_mem_unmap(&mem[1]);
-	odp_mem_unmap(&mem[0]);
+	region_close(&r);
+	region_close(&other);
 	return ret;
 }
 
-/* --- running them ------------------------------------------------------------------------------------ */
+/* --- running them ------------------------------------------------------------------------ */
+
+#define REREG(f, t)	.run = rereg_flags, .from = f, .to = t
+#define SYNC_OF(k)	.run = prefetch_sync, .kind = k, .from = EXPLICIT
+#define ASYNC_OF(k)	.run = prefetch_async, .kind = k, .from = EXPLICIT
 
 static const struct test tests[] = {
 	{ .name = "length_small", .run = length_small },
 	{ .name = "length_4gib", .run = length_4gib },
 	{ .name = "length_64tib", .run = length_64tib },
 	{ .name = "length_costs_nothing", .run = length_costs_nothing },
-	{ .name = "iova_anywhere", .run = iova_anywhere },
+	{ .name = "mainline_iova", .run = mainline_iova },
 	{ .name = "iova_other_offset", .run = iova_other_offset },
-	{ .name = "implicit_two", .run = implicit_two },
+	{ .name = "mainline_implicit", .run = mainline_implicit },
 	{ .name = "implicit_later", .run = implicit_later },
 	{ .name = "implicit_fork", .run = implicit_fork },
 	{ .name = "implicit_refused", .run = implicit_refused },
-	{ .name = "hugetlb_works", .run = hugetlb_works },
+	{ .name = "mainline_hugetlb", .run = mainline_hugetlb },
 	{ .name = "hugetlb_refused", .run = hugetlb_refused },
-	{ .name = "rereg_pinned_to_pinned", .run = rereg_flags, .from = PINNED, .to = PINNED },
-	{ .name = "rereg_pinned_to_explicit", .run = rereg_flags, .from = PINNED, .to = EXPLICIT },
-	{ .name = "rereg_pinned_to_implicit", .run = rereg_flags, .from = PINNED, .to = IMPLICIT },
-	{ .name = "rereg_explicit_to_pinned", .run = rereg_flags, .from = EXPLICIT, .to = PINNED },
-	{ .name = "rereg_explicit_to_explicit", .run = rereg_flags, .from = EXPLICIT,
-	  .to = EXPLICIT },
-	{ .name = "rereg_explicit_to_implicit", .run = rereg_flags, .from = EXPLICIT,
-	  .to = IMPLICIT },
+	{ .name = "rereg_pinned_to_pinned", REREG(PINNED, PINNED) },
+	{ .name = "rereg_pinned_to_explicit", REREG(PINNED, EXPLICIT) },
+	{ .name = "rereg_pinned_to_implicit", REREG(PINNED, IMPLICIT) },
+	{ .name = "rereg_explicit_to_pinned", REREG(EXPLICIT, PINNED) },
+	{ .name = "rereg_explicit_to_explicit", REREG(EXPLICIT, EXPLICIT) },
+	{ .name = "rereg_explicit_to_implicit", REREG(EXPLICIT, IMPLICIT) },
 	{ .name = "rereg_mlock", .run = rereg_mlock },
 	{ .name = "rereg_refused_pinned", .run = rereg_refused, .from = PINNED },
 	{ .name = "rereg_refused_explicit", .run = rereg_refused, .from = EXPLICIT },
@@ -2215,45 +1694,38 @@ static const struct test tests[] = {
 	  .wanted = EOPNOTSUPP },
 	{ .name = "rereg_refused_ext4", .run = rereg_refused_file, .kind = ODP_MEM_EXT4,
 	  .wanted = EFAULT },
-	{ .name = "prefetch_anonymous", .run = prefetch_sync, .kind = ODP_MEM_ANON },
-	{ .name = "prefetch_thp", .run = prefetch_sync, .kind = ODP_MEM_THP },
-	{ .name = "prefetch_hugetlb", .run = prefetch_sync, .kind = ODP_MEM_HUGETLB },
-	{ .name = "prefetch_memfd", .run = prefetch_sync, .kind = ODP_MEM_MEMFD },
-	{ .name = "prefetch_ext4", .run = prefetch_sync, .kind = ODP_MEM_EXT4 },
-	{ .name = "prefetch_fsdax", .run = prefetch_sync, .kind = ODP_MEM_FSDAX },
-	{ .name = "prefetch_implicit", .run = prefetch_sync, .implicit = true },
-	{ .name = "prefetch_paged_out_anonymous", .run = prefetch_sync, .kind = ODP_MEM_ANON,
-	  .paged_out = true },
-	{ .name = "prefetch_paged_out_memfd", .run = prefetch_sync, .kind = ODP_MEM_MEMFD,
-	  .paged_out = true },
-	{ .name = "prefetch_paged_out_ext4", .run = prefetch_sync, .kind = ODP_MEM_EXT4,
-	  .paged_out = true },
-	{ .name = "prefetch_async_anonymous", .run = prefetch_async, .kind = ODP_MEM_ANON },
-	{ .name = "prefetch_async_ext4", .run = prefetch_async, .kind = ODP_MEM_EXT4 },
-	{ .name = "prefetch_async_implicit", .run = prefetch_async, .implicit = true },
+	{ .name = "prefetch_anonymous", SYNC_OF(ODP_MEM_ANON) },
+	{ .name = "prefetch_thp", SYNC_OF(ODP_MEM_THP) },
+	{ .name = "prefetch_hugetlb", SYNC_OF(ODP_MEM_HUGETLB) },
+	{ .name = "prefetch_memfd", SYNC_OF(ODP_MEM_MEMFD) },
+	{ .name = "prefetch_ext4", SYNC_OF(ODP_MEM_EXT4) },
+	{ .name = "prefetch_fsdax", SYNC_OF(ODP_MEM_FSDAX) },
+	{ .name = "prefetch_implicit", .run = prefetch_sync, .from = IMPLICIT },
+	{ .name = "prefetch_paged_out_anonymous", SYNC_OF(ODP_MEM_ANON), .paged_out = true },
+	{ .name = "prefetch_paged_out_memfd", SYNC_OF(ODP_MEM_MEMFD), .paged_out = true },
+	{ .name = "prefetch_paged_out_ext4", SYNC_OF(ODP_MEM_EXT4), .paged_out = true },
+	{ .name = "prefetch_async_anonymous", ASYNC_OF(ODP_MEM_ANON) },
+	{ .name = "prefetch_async_ext4", ASYNC_OF(ODP_MEM_EXT4) },
+	{ .name = "prefetch_async_implicit", .run = prefetch_async, .from = IMPLICIT },
 	{ .name = "prefetch_then_write", .run = prefetch_then_write },
-	{ .name = "prefetch_no_fault", .run = prefetch_no_fault },
-	{ .name = "prefetch_no_fault_implicit", .run = prefetch_no_fault, .implicit = true },
-	{ .name = "prefetch_read_only_memfd", .run = prefetch_read_only, .kind = ODP_MEM_MEMFD },
+	{ .name = "prefetch_no_fault", .run = prefetch_no_fault, .from = EXPLICIT },
+	{ .name = "prefetch_no_fault_implicit", .run = prefetch_no_fault, .from = IMPLICIT },
+	{ .name = "mainline_advice_read_only", .run = prefetch_read_only, .kind = ODP_MEM_MEMFD },
 	{ .name = "prefetch_read_only_ext4", .run = prefetch_read_only, .kind = ODP_MEM_EXT4 },
-	{ .name = "prefetch_read_only_implicit", .run = prefetch_read_only, .kind = ODP_MEM_MEMFD,
-	  .implicit = true },
+	{ .name = "prefetch_read_only_implicit", .run = prefetch_read_only,
+	  .kind = ODP_MEM_MEMFD, .from = IMPLICIT },
 	{ .name = "prefetch_4gib", .run = prefetch_4gib },
 	{ .name = "prefetch_list", .run = prefetch_list },
 	{ .name = "prefetch_refused", .run = prefetch_refused },
-	{ .name = "prefetch_hole", .run = prefetch_hole },
-	{ .name = "prefetch_hole_implicit", .run = prefetch_hole, .implicit = true },
-	{ .name = "under_way_dereg", .run = dereg_under_way },
-	{ .name = "under_way_close", .run = close_under_way },
-	{ .name = "under_way_killed", .run = killed_under_way },
-	{ .name = "under_way_stuck", .run = stuck_under_way },
+	{ .name = "prefetch_hole", .run = prefetch_hole, .from = EXPLICIT },
+	{ .name = "prefetch_hole_implicit", .run = prefetch_hole, .from = IMPLICIT },
+	{ .name = "under_way_dereg", .run = under_way_dereg },
+	{ .name = "under_way_close", .run = under_way_close },
+	{ .name = "under_way_killed", .run = under_way_killed },
+	{ .name = "under_way_stuck", .run = under_way_stuck },
 	{ .name = "mainline_offset", .run = mainline_offset },
-	{ .name = "mainline_iova", .run = mainline_iova },
 	{ .name = "mainline_advice_on_pinned", .run = mainline_advice_on_pinned },
-	{ .name = "mainline_advice_read_only", .run = mainline_advice_read_only },
 	{ .name = "mainline_advice_2gib", .run = mainline_advice_2gib },
-	{ .name = "mainline_implicit", .run = mainline_implicit },
-	{ .name = "mainline_hugetlb", .run = mainline_hugetlb },
 	{ .name = "mainline_uc", .run = mainline_uc },
 	{ .name = "mainline_rereg", .run = mainline_rereg },
 };
@@ -2265,17 +1737,18 @@ static const char *name_test(size_t i)
 
 static int open_ctx(void *arg, const char *device)
 {
-	struct ctx *ctx = arg;
+	struct ctx *ctx = arg, *other = ctx->other;
 	int ret;
 
-	ret = guest_open_peer(&ctx->one.dev, device, &ctx->one.peer, &ctx->peer, PEER_LENGTH);
+	ret = guest_open_peer(&ctx->dev, device, &ctx->peer, &ctx->bytes, PEER_LENGTH);
 	if (ret)
 		return ret;
-	ctx->other.dev = ctx->one.dev;
-	ctx->other.dev.pd = ibv_alloc_pd(ctx->one.dev.ctx);
-	if (!ctx->other.dev.pd)
+	other->dev = ctx->dev;
+	other->bytes = ctx->bytes;
+	other->dev.pd = ibv_alloc_pd(ctx->dev.ctx);
+	if (!other->dev.pd)
 		return guest_fail("ibv_alloc_pd");
-	return odp_reg(&ctx->other.peer, &ctx->other.dev, ctx->peer, PEER_LENGTH, ODP_ACCESS);
+	return odp_reg(&other->peer, &other->dev, other->bytes, PEER_LENGTH, ODP_ACCESS);
 }
 
 /* run_test() connects them anew. */
@@ -2283,8 +1756,8 @@ static int recover(void *arg)
 {
 	struct ctx *ctx = arg;
 
-	odp_disconnect(&ctx->one.pair);
-	odp_disconnect(&ctx->other.pair);
+	odp_disconnect(&ctx->pair);
+	odp_disconnect(&ctx->other->pair);
 	return 0;
 }
 
@@ -2293,9 +1766,9 @@ static void close_ctx(void *arg)
 	struct ctx *ctx = arg;
 
 	recover(ctx);
-	odp_dereg(&ctx->other.peer);
-	ibv_dealloc_pd(ctx->other.dev.pd);
-	guest_close_peer(&ctx->one.dev, &ctx->one.peer, ctx->peer);
+	odp_dereg(&ctx->other->peer);
+	ibv_dealloc_pd(ctx->other->dev.pd);
+	guest_close_peer(&ctx->dev, &ctx->peer, ctx->bytes);
 }
 
 static int run_test(void *arg, size_t i, uint64_t seed)
@@ -2303,25 +1776,26 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	struct ctx *ctx = arg;
 	int ret = 0;
 
-	if (!odp_supported(&ctx->one.dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->one.dev.name);
-	ctx->one.rng = seed;
-	ctx->other.rng = ~seed;
-	if (!ctx->one.pair.local.qp)
-		ret = odp_connect(&ctx->one.pair, &ctx->one.dev, NULL);
-	if (!ret && !ctx->other.pair.local.qp)
-		ret = odp_connect(&ctx->other.pair, &ctx->other.dev, NULL);
-	return ret ? ret : tests[i].run(ctx, &tests[i]);
+	if (!odp_supported(&ctx->dev))
+		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
+	ctx->test = &tests[i];
+	ctx->rng = seed;
+	ctx->other->rng = ~seed;
+	if (!ctx->pair.local.qp)
+		ret = odp_connect(&ctx->pair, &ctx->dev, NULL);
+	if (!ret && !ctx->other->pair.local.qp)
+		ret = odp_connect(&ctx->other->pair, &ctx->other->dev, NULL);
+	return ret ?: tests[i].run(ctx);
 }
 
 int main(int argc, char **argv)
 {
-	struct ctx ctx = {};
+	struct ctx other = {}, ctx = { .other = &other };
 	const struct suite suite = {
 		.program = "test-regions",
 		.about = "On-demand-paged regions of any size, re-registered, and prefetched.",
 		.ctx = &ctx,
-		.dev = &ctx.one.dev,
+		.dev = &ctx.dev,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,
