@@ -30,6 +30,9 @@
  */
 #define RXE_ODP_TRIES		4
 
+/* How long a FLUSH goes on in one step, before others and the end get a turn */
+#define RXE_ODP_FLUSH_STEP	max(HZ / 50, 1)
+
 static struct mm_mirror *rxe_mr_mirror(struct rxe_mr *mr)
 {
 	return &mr->odp->umem->mirror;
@@ -41,15 +44,18 @@ void rxe_odp_init_device(struct rxe_dev *rxe)
 	struct ib_odp_caps *caps = &rxe->attr.odp_caps;
 
 	rxe->attr.kernel_cap_flags |= IBK_ON_DEMAND_PAGING;
-	caps->general_caps = IB_ODP_SUPPORT | IB_ODP_SUPPORT_IMPLICIT;
+	caps->general_caps = IB_ODP_SUPPORT;
 	caps->per_transport_caps.rc_odp_caps =
 		IB_ODP_SUPPORT_SEND | IB_ODP_SUPPORT_RECV |
 		IB_ODP_SUPPORT_WRITE | IB_ODP_SUPPORT_READ |
 		IB_ODP_SUPPORT_ATOMIC | IB_ODP_SUPPORT_SRQ_RECV |
 		IB_ODP_SUPPORT_FLUSH;
-	if (IS_ENABLED(CONFIG_64BIT))
+	if (IS_ENABLED(CONFIG_64BIT)) {
+		/* user space says SIZE_MAX where rxe_odp_is_implicit() wants U64_MAX */
+		caps->general_caps |= IB_ODP_SUPPORT_IMPLICIT;
 		caps->per_transport_caps.rc_odp_caps |=
 			IB_ODP_SUPPORT_ATOMIC_WRITE;
+	}
 	caps->per_transport_caps.uc_odp_caps =
 		IB_ODP_SUPPORT_SEND | IB_ODP_SUPPORT_RECV |
 		IB_ODP_SUPPORT_WRITE | IB_ODP_SUPPORT_SRQ_RECV;
@@ -286,16 +292,18 @@ static int do_atomic_op(struct page *page, unsigned int offset, void *arg)
 	return 0;
 }
 
+#ifdef CONFIG_64BIT
 static int do_atomic_write(struct page *page, unsigned int offset, void *arg)
 {
 	u64 *va = kmap_local_page(page) + offset;
 	struct atomic_args *args = arg;
 
-	/* Do atomic write after all prior operations have completed */
+	/* Pairs with whoever looks at the word: all prior operations are there */
 	smp_store_release(va, args->swap_add);
 	kunmap_local(va);
 	return 0;
 }
+#endif
 
 static int atomic_apply(struct rxe_mr *mr, u64 iova,
 			int (*fn)(struct page *page, unsigned int offset,
@@ -359,9 +367,13 @@ int rxe_odp_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
 int rxe_odp_atomic_write(struct rxe_mr *mr, u64 iova, u64 value,
 			 struct rxe_odp_wait *wait)
 {
+#ifdef CONFIG_64BIT
 	struct atomic_args args = { .swap_add = value };
 
 	return atomic_apply(mr, iova, do_atomic_write, &args, wait);
+#else
+	return RESPST_ERR_UNSUPPORTED_OPCODE;
+#endif
 }
 
 static int flush_bytes(struct page *page, unsigned int offset, void *arg)
@@ -402,6 +414,22 @@ static int check_hole(struct rxe_odp *odp, unsigned long va)
 	return err;
 }
 
+/* As apply(). @bytes are in one page. */
+static int flush_piece(struct rxe_mr *mr, unsigned long va, unsigned int bytes,
+		       unsigned long end, struct rxe_odp_wait *wait)
+{
+	int err;
+
+	err = apply(mr, va, bytes, end, false, flush_bytes, &bytes, wait);
+	if (err != -ENODATA)
+		return err;
+	err = check_hole(mr->odp, va);
+	if (err == -EAGAIN)
+		rxe_odp_park(mr->odp, va, va + bytes, va + bytes,
+			     MM_MIRROR_FAULT_READ, wait);
+	return err;
+}
+
 /**
  * rxe_odp_flush_pmem - make a part of an ODP MR persistent
  * @mr: the MR
@@ -411,7 +439,8 @@ static int check_hole(struct rxe_odp *odp, unsigned long va)
  *	where it was
  *
  * What the device wrote is in the memory's own page, whether or not that is
- * mapped now: so pages are faulted for it.
+ * mapped now: so pages are faulted for it. This makes bytes persistent, and not
+ * what a file system knows of them: that is MAP_SYNC's part, or fsync()'s.
  *
  * Context: As rxe_odp_mr_copy().
  * Return: 0. -EFAULT: not in the MR, or a part is not persistent memory; or an
@@ -421,6 +450,7 @@ int rxe_odp_flush_pmem(struct rxe_mr *mr, u64 iova, u64 length,
 		       struct rxe_odp_wait *wait)
 {
 	unsigned long start = mr_va(mr, iova), end = start + length, va;
+	unsigned long until = jiffies + RXE_ODP_FLUSH_STEP;
 	unsigned int bytes;
 	int err = 0;
 
@@ -429,15 +459,12 @@ int rxe_odp_flush_pmem(struct rxe_mr *mr, u64 iova, u64 length,
 
 	for (va = start + wait->done; va < end; va += bytes) {
 		bytes = min(end - va, PAGE_SIZE - offset_in_page(va));
-		err = apply(mr, va, bytes, end, false, flush_bytes, &bytes,
-			    wait);
-		if (err == -ENODATA) {
-			err = check_hole(mr->odp, va);
-			if (err == -EAGAIN)
-				rxe_odp_park(mr->odp, va, va + bytes,
-					     va + bytes, MM_MIRROR_FAULT_READ,
-					     wait);
-		}
+		/* A fault of what is there is over at once */
+		if (time_after(jiffies, until))
+			err = rxe_odp_park(mr->odp, va, va + bytes, va + bytes,
+					   MM_MIRROR_FAULT_READ, wait);
+		else
+			err = flush_piece(mr, va, bytes, end, wait);
 		if (err)
 			break;
 		cond_resched();

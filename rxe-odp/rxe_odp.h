@@ -25,6 +25,7 @@ struct rxe_odp {
 	struct ib_umem_odp	*umem;
 	struct rxe_odp_mm	*mm;
 	struct list_head	faults;
+	bool			dead;		/* the MR is gone */
 };
 
 static inline bool rxe_mr_is_odp(struct rxe_mr *mr)

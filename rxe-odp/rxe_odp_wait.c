@@ -53,6 +53,9 @@
 /* Faults of one process that are under way at a time; the others queue. */
 #define RXE_ODP_MM_FAULTS	16
 
+/* Pieces of advice of one process that are under way or queue */
+#define RXE_ODP_MM_PREFETCHES	4096
+
 /* Beyond what a step needs, pages are faulted so many bytes at a time. */
 #define RXE_ODP_AHEAD		(16 * PAGE_SIZE)
 
@@ -70,6 +73,7 @@ struct rxe_odp_mm {
 	struct mm_struct	*mm;		/* each user has a reference */
 	unsigned int		users;		/* MRs, also of faults under way */
 	unsigned int		nr_running;
+	unsigned int		nr_prefetches;	/* running or queued */
 	atomic_t		faulting;	/* of these, that use the mm */
 	struct list_head	running;	/* faults */
 	struct list_head	queued;
@@ -222,6 +226,15 @@ static void fault_cancel(struct rxe_odp_fault *fault)
 		fault_run(fault);	/* out of turn: it does nothing but end */
 }
 
+/* A prefetch goes back to the queue as soon as it can. */
+static void fault_give_way(struct rxe_odp_fault *fault)
+{
+	lockdep_assert_held(&odp_lock);
+	fault->gives_way = true;
+	if (fault->worker)
+		send_sig(SIGKILL, fault->worker, 1);
+}
+
 static void wait_leave(struct rxe_odp_wait *wait)
 {
 	struct rxe_odp_fault *fault = wait->fault;
@@ -231,8 +244,12 @@ static void wait_leave(struct rxe_odp_wait *wait)
 		return;
 	list_del(&wait->entry);
 	wait->fault = NULL;
-	if (list_empty(&fault->waits) && !fault->prefetch)
+	if (!list_empty(&fault->waits))
+		return;
+	if (!fault->prefetch)
 		fault_cancel(fault);
+	else if (!list_empty(&fault->odp->mm->queued))
+		fault_give_way(fault);
 }
 
 /**
@@ -259,6 +276,7 @@ void rxe_odp_destroy(struct rxe_odp *odp)
 	struct rxe_odp_fault *fault, *next;
 
 	spin_lock(&odp_lock);
+	odp->dead = true;
 	list_for_each_entry_safe(fault, next, &odp->faults, entry)
 		fault_cancel(fault);
 	spin_unlock(&odp_lock);
@@ -352,7 +370,7 @@ static bool fault_begin(struct rxe_odp_fault *fault)
 	bool begin;
 
 	spin_lock(&odp_lock);
-	begin = !fault->cancelled;
+	begin = !fault->cancelled && !fault->gives_way;
 	if (begin)
 		fault->worker = current;
 	spin_unlock(&odp_lock);
@@ -366,6 +384,7 @@ static bool fault_begin(struct rxe_odp_fault *fault)
 static bool fault_end(struct rxe_odp_fault *fault, int err)
 {
 	struct rxe_odp_mm *odp_mm = fault->odp->mm;
+	struct rxe_odp_wait *wait, *next_wait;
 	struct rxe_odp_fault *next;
 	bool end;
 
@@ -376,7 +395,11 @@ static bool fault_end(struct rxe_odp_fault *fault, int err)
 		if (!fault->cancelled)
 			fault_close(fault, err);
 		list_del(&fault->turn);
+		odp_mm->nr_prefetches -= fault->prefetch;
 	} else {
+		/* Who needs it gets a fault of its own, in its own turn */
+		list_for_each_entry_safe(wait, next_wait, &fault->waits, entry)
+			wait_wake(wait, 0);
 		fault->started = false;
 		fault->gives_way = false;
 		list_move_tail(&fault->turn, &odp_mm->queued);
@@ -443,7 +466,8 @@ static struct rxe_odp_fault *fault_find(struct rxe_odp *odp,
 	lockdep_assert_held(&odp_lock);
 	list_for_each_entry(fault, &odp->faults, entry)
 		if (fault->at <= start && end <= fault->until &&
-		    (fault->started || !fault->prefetch) &&
+		    (!fault->prefetch ||
+		     (fault->started && !fault->gives_way)) &&
 		    (fault->kind == kind ||
 		     fault->kind == MM_MIRROR_FAULT_WRITE))
 			return fault;
@@ -459,13 +483,10 @@ static void mm_cancel_ahead(struct rxe_odp_mm *odp_mm)
 	list_for_each_entry_safe(fault, next, &odp_mm->running, turn) {
 		if (!list_empty(&fault->waits) || fault->cancelled)
 			continue;
-		if (!fault->prefetch) {
+		if (fault->prefetch)
+			fault_give_way(fault);
+		else
 			fault_cancel(fault);
-			continue;
-		}
-		fault->gives_way = true;
-		if (fault->worker)
-			send_sig(SIGKILL, fault->worker, 1);
 	}
 }
 
@@ -523,12 +544,14 @@ static void fault_init(struct rxe_odp_fault *fault, unsigned long start,
  * It ends with the MR, or with the first page that fails.
  *
  * Context: Process context.
- * Return: 0, or -ENOMEM.
+ * Return: 0. -ENOMEM: there is none, or the process has RXE_ODP_MM_PREFETCHES
+ * under way.
  */
 int rxe_odp_prefetch(struct rxe_odp *odp, unsigned long start,
 		     unsigned long end, enum mm_mirror_fault_kind kind)
 {
 	struct rxe_odp_fault *fault;
+	int err = 0;
 
 	start &= PAGE_MASK;
 	end = PAGE_ALIGN(end);
@@ -538,9 +561,16 @@ int rxe_odp_prefetch(struct rxe_odp *odp, unsigned long start,
 	fault_init(fault, start, min(start + RXE_ODP_AHEAD, end), end, kind);
 	fault->prefetch = true;
 	spin_lock(&odp_lock);
-	fault_start(fault, odp);
+	if (odp->mm->nr_prefetches >= RXE_ODP_MM_PREFETCHES)
+		err = -ENOMEM;
+	if (!err && !odp->dead) {
+		odp->mm->nr_prefetches++;
+		fault_start(fault, odp);
+		fault = NULL;
+	}
 	spin_unlock(&odp_lock);
-	return 0;
+	kfree(fault);
+	return err;
 }
 
 /* Nothing of the QP is run any more but what drains its queues. */

@@ -46,6 +46,9 @@
 #define HUGE_PAGE	(2 * ODP_MIB)
 #define ARENA		(4 * ODP_MIB)
 #define MAX_LENGTH	70001UL
+#define SCENE		(256 * ODP_KIB)	/* the memory of refusals, */
+#define BAD		(20 * PAGE)	/* the page of it that is not like the others, */
+#define GOOD		(30 * PAGE + 77)	/* and one that is */
 #define GUARD		(2 * PAGE)
 #define GRH		40		/* UD puts this before what it receives */
 #define LOST_MS		2000
@@ -54,10 +57,6 @@
 #define UD_QKEY		0x1234		/* odp.c's */
 #define SEND_ID		0x5e4d
 #define RECV_ID		0x4ecf
-
-/* The last two of IBV_ODP_SUPPORT_, which rdma-core 56 does not have yet. */
-#define ODP_SUPPORT_FLUSH		(1u << 6)
-#define ODP_SUPPORT_ATOMIC_WRITE	(1u << 7)
 
 #define BIT(n)		(1u << (n))
 #define RC		BIT(IBV_QPT_RC)
@@ -129,17 +128,60 @@ static const struct {
 	{ 0, MAX_LENGTH },
 };
 
-struct ctx {
-	struct odp_dev dev;
-	struct odp_pair pairs[ARRAY_SIZE(mtus)];	/* of one subtest's */
-	uint64_t rng;
-	uint64_t iterations;
+/* One side: memory, its MR, and its model. All offsets are the memory's. */
+struct side {
+	const char *name;
+	struct odp_mem mem;
+	struct odp_mr mr;
+	size_t start, length;	/* of what the MR is used for */
+	uint64_t iova;		/* of the first byte of the memory */
+	size_t hole;		/* the page that is not mapped, or 0 */
 	bool odp;
-	bool all;
+	uint8_t *model;		/* what all of the memory must hold */
 };
 
-struct refusal;
+/* To remote memory: an MR's, or a window's. */
+struct key {
+	struct ibv_mw *mw;	/* or NULL */
+	uint32_t rkey;
+	uint64_t iova;		/* what the first byte of the memory is called */
+	uint64_t base, length;	/* what the key opens */
+};
+
+struct request {
+	enum op op;
+	size_t mtu;		/* its number in mtus */
+	struct side *local, *remote;
+	size_t local_at, remote_at, length;
+	uint32_t rkey;
+	uint64_t remote_addr;
+	uint64_t add;		/* or compare */
+	uint64_t swap;		/* or write */
+	uint32_t imm;		/* or the key to invalidate */
+	uint8_t level;		/* of a flush */
+};
+
+struct ctx {
+	struct odp_dev dev;
+	uint64_t rng, iterations;
+	bool odp, all;
+
+	/* What a subtest has open; run_test() closes it. */
+	struct odp_pair pairs[ARRAY_SIZE(mtus)];
+	struct side local[2], remote[2];	/* pinned and ODP */
+	struct side target, peer;		/* of refusals; the peer is pinned */
+	struct key key;
+
+	/* What it is doing, also for its message if that fails. */
+	struct odp_pair *pair;
+	struct request req;
+};
+
+/* What is bad in the memory: a page, or what is behind it. */
 enum state { SOUND, HOLE, READONLY, END };
+
+/* What else writes to the word that requests add to. */
+enum beside { A_CPU, A_PROTECTION, A_PINNED_MR };
 
 struct test {
 	char name[48];
@@ -150,6 +192,7 @@ struct test {
 	const struct refusal *refusal;
 	enum state state;
 	bool bad_is_local;
+	enum beside beside;
 };
 
 static uint64_t below(struct ctx *ctx, uint64_t limit)
@@ -162,12 +205,33 @@ static bool is_in(enum op op, unsigned int set)
 	return set >> op & 1;
 }
 
+static bool is_window(enum access access)
+{
+	return access == MW1 || access == MW2;
+}
+
 static enum odp_mem_kind random_kind(struct ctx *ctx)
 {
 	return kinds[below(ctx, ARRAY_SIZE(kinds))];
 }
 
-/* --- queue pairs: RC with all its verbs ------------------------------------------- */
+/* Add what was being done to odp_error(); a reason to skip is long enough. */
+__attribute__((format(printf, 2, 3)))
+static int explain(int ret, const char *fmt, ...)
+{
+	char text[300], more[300];
+	va_list args;
+
+	if (!ret || ret == -ENODEV)
+		return ret;
+	snprintf(text, sizeof(text), "%s", odp_error());
+	va_start(args, fmt);
+	vsnprintf(more, sizeof(more), fmt, args);
+	va_end(args);
+	return odp_fail(-ret, "%s; %s", text, more);
+}
+
+/* --- queue pairs --------------------------------------------------------------------- */
 
 static int create_end(struct odp_end *end, struct odp_dev *dev, bool srq)
 {
@@ -188,14 +252,14 @@ static int create_end(struct odp_end *end, struct odp_dev *dev, bool srq)
 	end->cq = ibv_create_cq(dev->ctx, 128, NULL, NULL, 0);
 	if (!end->cq)
 		return guest_fail("ibv_create_cq");
-	init.send_cq = end->cq;
-	init.recv_cq = end->cq;
 	if (srq) {
 		end->srq = ibv_create_srq(dev->pd, &srq_init);
 		if (!end->srq)
 			return guest_fail("ibv_create_srq");
-		init.srq = end->srq;
 	}
+	init.send_cq = end->cq;
+	init.recv_cq = end->cq;
+	init.srq = end->srq;
 	end->qp = ibv_create_qp_ex(dev->ctx, &init);
 	return end->qp ? 0 : guest_fail("ibv_create_qp_ex");
 }
@@ -228,9 +292,7 @@ static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer, 
 		.ah_attr = {
 			.is_global = 1,
 			.port_num = dev->port,
-			.grh = {
-				.dgid = dev->gid, .sgid_index = dev->gid_index, .hop_limit = 64,
-			},
+			.grh = { .dgid = dev->gid, .sgid_index = dev->gid_index, .hop_limit = 64 },
 		},
 	};
 	size_t i;
@@ -253,53 +315,50 @@ static int connect_rc(struct odp_pair *pair, struct odp_dev *dev, size_t mtu, bo
 
 	memset(pair, 0, sizeof(*pair));
 	pair->dev = dev;
-	ret = create_end(&pair->local, dev, srq);
-	if (!ret)
-		ret = create_end(&pair->remote, dev, srq);
-	if (!ret)
-		ret = connect_end(&pair->local, dev, pair->remote.qp->qp_num, mtu, rights);
-	if (!ret)
-		ret = connect_end(&pair->remote, dev, pair->local.qp->qp_num, mtu, rights);
+	ret = create_end(&pair->local, dev, srq) ?: create_end(&pair->remote, dev, srq) ?:
+	      connect_end(&pair->local, dev, pair->remote.qp->qp_num, mtu, rights) ?:
+	      connect_end(&pair->remote, dev, pair->local.qp->qp_num, mtu, rights);
 	if (ret)
 		odp_disconnect(pair);
 	return ret;
 }
 
-static int get_pair(struct ctx *ctx, const struct test *test, size_t mtu, struct odp_pair **pair)
+/* The pair for the request; there is a new one where there is none. */
+static int take_pair(struct ctx *ctx, const struct test *test, int rights)
 {
 	struct odp_pair_attr attr = ODP_PAIR_ATTR_INIT;
 
-	*pair = &ctx->pairs[mtu];
-	if ((*pair)->local.qp)
+	ctx->pair = &ctx->pairs[ctx->req.mtu];
+	if (ctx->pair->local.qp)
 		return 0;
-	attr.mtu = mtus[mtu];
+	attr.mtu = mtus[ctx->req.mtu];
 	attr.type = test->transport;
 	attr.srq = test->op == SRQ_RECV;
 	if (test->transport == IBV_QPT_RC)
-		return connect_rc(*pair, &ctx->dev, mtu, attr.srq, QP_RIGHTS);
-	return odp_connect(*pair, &ctx->dev, &attr);
+		return connect_rc(ctx->pair, &ctx->dev, ctx->req.mtu, attr.srq, rights);
+	return odp_connect(ctx->pair, &ctx->dev, &attr);
 }
 
-static void drop_pairs(struct ctx *ctx)
+static int close_key(struct ctx *ctx)
 {
+	int err = ctx->key.mw ? ibv_dealloc_mw(ctx->key.mw) : 0;
+
+	ctx->key.mw = NULL;
+	return err ? odp_fail(err, "ibv_dealloc_mw: %s", strerror(err)) : 0;
+}
+
+/* The window goes first: it holds the queue pair that it is bound to. */
+static int drop_pairs(struct ctx *ctx)
+{
+	int ret = close_key(ctx);
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(mtus); i++)
 		odp_disconnect(&ctx->pairs[i]);
+	return ret;
 }
 
-/* --- one side: memory, its MR, and its model; all offsets are the memory's --------- */
-
-struct side {
-	const char *name;
-	struct odp_mem mem;
-	struct odp_mr mr;
-	size_t start, length;	/* of what the MR is used for */
-	uint64_t iova;		/* of the first byte of the memory */
-	size_t hole;		/* the page that is not mapped, or 0 */
-	bool odp;
-	uint8_t *model;		/* what all of the memory must hold */
-};
+/* --- memory -------------------------------------------------------------------------- */
 
 static uint8_t *side_at(const struct side *side, size_t offset)
 {
@@ -317,7 +376,6 @@ static struct ibv_sge sge_of(const struct side *side, size_t offset, size_t leng
 static int map_devdax(struct odp_mem *mem, size_t length)
 {
 	mem->kind = ODP_MEM_FSDAX;
-	mem->page_size = PAGE;
 	mem->fd = open("/dev/dax1.0", O_RDWR | O_CLOEXEC);
 	if (mem->fd < 0)
 		return odp_fail(ENODEV, "unavailable: /dev/dax1.0: %s", strerror(errno));
@@ -358,10 +416,8 @@ static int side_open(struct ctx *ctx, struct side *side, const char *name, enum 
 	memset(side, 0, sizeof(*side));
 	side->name = name;
 	side->odp = access != PINNED;
-	if (kind == ODP_MEM_FSDAX && !side->odp)
-		ret = map_devdax(&side->mem, size);
-	else
-		ret = odp_mem_map(&side->mem, kind, size, NULL);
+	ret = kind == ODP_MEM_FSDAX && !side->odp ? map_devdax(&side->mem, size) :
+						    odp_mem_map(&side->mem, kind, size, NULL);
 	if (ret)
 		return ret;
 	side->model = calloc(1, side->mem.length);
@@ -391,6 +447,21 @@ static void side_close(struct side *side)
 	memset(side, 0, sizeof(*side));
 }
 
+static int close_all(struct ctx *ctx)
+{
+	struct side *sides[] = {
+		&ctx->local[0], &ctx->local[1], &ctx->remote[0], &ctx->remote[1], &ctx->target,
+		&ctx->peer,
+	};
+	int ret = drop_pairs(ctx);
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(sides); i++)
+		side_close(sides[i]);
+	memset(&ctx->req, 0, sizeof(ctx->req));
+	return ret;
+}
+
 static int check_range(const struct side *side, size_t offset, size_t length)
 {
 	struct odp_mismatch bad;
@@ -405,16 +476,15 @@ static int check_range(const struct side *side, size_t offset, size_t length)
 static int check_all(const struct side *side)
 {
 	size_t behind = side->hole ? side->hole + PAGE : 0;
-	int ret = check_range(side, 0, side->hole);
 
-	return ret ? ret : check_range(side, behind, side->mem.length - behind);
+	return check_range(side, 0, side->hole) ?:
+	       check_range(side, behind, side->mem.length - behind);
 }
 
-static int check_both(const struct side *a, const struct side *b)
+/* Those of refusals. */
+static int check_both(const struct ctx *ctx)
 {
-	int ret = check_all(a);
-
-	return ret ? ret : check_all(b);
+	return check_all(&ctx->target) ?: check_all(&ctx->peer);
 }
 
 static int check_around(const struct side *side, size_t offset, size_t length)
@@ -431,12 +501,10 @@ static void fill_range(struct ctx *ctx, struct side *side, size_t offset, size_t
 	memcpy(side_at(side, offset), side->model + offset, length);
 }
 
-/* Of the ODP side take pages away, those of the message or any, or nothing. */
+/* If it is ODP memory take pages away, those of the message or any, or nothing. */
 static int lose(struct ctx *ctx, struct side *side, size_t at, size_t length)
 {
 	size_t start = at & -PAGE, end = (at + length + PAGE - 1) & -PAGE;
-	uint8_t *addr;
-	int ret = 0;
 
 	if (!side->odp)
 		return 0;
@@ -444,57 +512,55 @@ static int lose(struct ctx *ctx, struct side *side, size_t at, size_t length)
 		start = below(ctx, side->mem.length / PAGE) * PAGE;
 		end = start + (1 + below(ctx, (side->mem.length - start) / PAGE)) * PAGE;
 	}
-	addr = side_at(side, start);
 	switch (below(ctx, 4)) {
 	case 0:
-		ret = odp_mem_discard(&side->mem, start, end - start);
 		memset(side->model + start, 0, end - start);
-		break;
+		return odp_mem_discard(&side->mem, start, end - start);
 	case 1:
 		/* Nothing to see where nothing can be paged out. */
-		madvise(addr, end - start, MADV_PAGEOUT);
-		break;
+		madvise(side_at(side, start), end - start, MADV_PAGEOUT);
+		return 0;
 	case 2:
-		if (mprotect(addr, end - start, PROT_NONE) ||
-		    mprotect(addr, end - start, PROT_READ | PROT_WRITE))
-			ret = guest_fail("mprotect");
-		break;
+		if (mprotect(side_at(side, start), end - start, PROT_NONE) ||
+		    mprotect(side_at(side, start), end - start, PROT_READ | PROT_WRITE))
+			return guest_fail("mprotect");
 	}
-	return ret;
+	return 0;
 }
 
-/* --- remote keys: an MR's, or a window's --------------------------------------------- */
+/* --- remote keys --------------------------------------------------------------------- */
 
-struct key {
-	struct ibv_mw *mw;	/* or NULL */
-	uint32_t rkey;
-	uint64_t iova;		/* what the first byte of the memory is called */
-	uint64_t base, length;	/* what the key opens */
-};
-
-/* The key of the MR. */
-static struct key key_of(const struct side *side)
+/* Use the MR's. */
+static struct key *mr_key(struct ctx *ctx, const struct side *side)
 {
-	return (struct key){
+	ctx->key = (struct key){
 		.rkey = side->mr.mr->rkey, .iova = side->iova,
 		.base = side->iova + side->start, .length = side->length,
 	};
+	return &ctx->key;
+}
+
+static void use_key(struct ctx *ctx)
+{
+	ctx->req.rkey = ctx->key.rkey;
+	ctx->req.remote_addr = ctx->key.iova + ctx->req.remote_at;
 }
 
 /*
  * Bind a window of [@at, @at + @length), by the responder: one of type 2 is for
  * its queue pair alone.
  */
-static int bind_window(struct key *key, struct odp_pair *pair, const struct side *side,
-		       enum ibv_mw_type type, size_t at, size_t length, int rights,
-		       enum ibv_wc_status wanted)
+static int bind_window(struct ctx *ctx, const struct side *side, enum ibv_mw_type type, size_t at,
+		       size_t length, int rights, enum ibv_wc_status wanted)
 {
+	struct odp_end *end = &ctx->pair->remote;
+	struct key *key = &ctx->key;
 	struct ibv_mw_bind bind = {
 		.wr_id = SEND_ID,
 		.send_flags = IBV_SEND_SIGNALED,
 		.bind_info = {
 			.mr = side->mr.mr, .addr = side->iova + at, .length = length,
-			.mw_access_flags = rights,
+			.mw_access_flags = rights & ~IBV_ACCESS_LOCAL_WRITE,
 		},
 	};
 	struct ibv_send_wr *bad, wr = {
@@ -505,18 +571,18 @@ static int bind_window(struct key *key, struct odp_pair *pair, const struct side
 
 	memset(key, 0, sizeof(*key));
 	errno = 0;
-	key->mw = ibv_alloc_mw(pair->dev->pd, type);
+	key->mw = ibv_alloc_mw(ctx->dev.pd, type);
 	if (!key->mw)
 		return guest_fail("ibv_alloc_mw");
 	if (type == IBV_MW_TYPE_1) {
-		ret = ibv_bind_mw(pair->remote.qp, key->mw, &bind);
+		ret = ibv_bind_mw(end->qp, key->mw, &bind);
 		key->rkey = key->mw->rkey;
 	} else {
 		key->rkey = ibv_inc_rkey(key->mw->rkey);
 		wr.bind_mw.mw = key->mw;
 		wr.bind_mw.rkey = key->rkey;
 		wr.bind_mw.bind_info = bind.bind_info;
-		ret = ibv_post_send(pair->remote.qp, &wr, &bad);
+		ret = ibv_post_send(end->qp, &wr, &bad);
 	}
 	if (ret)
 		return odp_fail(ret, "posting the bind of a type %d window: %s", type,
@@ -525,62 +591,31 @@ static int bind_window(struct key *key, struct odp_pair *pair, const struct side
 	key->base = key->iova + at;
 	key->length = length;
 
-	ret = odp_wait(&pair->remote, &wc, ODP_WAIT_MS);
-	if (ret)
+	ret = odp_wait(end, &wc, ODP_WAIT_MS);
+	if (ret || (wc.status == wanted && (wc.status || wc.opcode == IBV_WC_BIND_MW)))
 		return ret;
-	if (wc.status != wanted || wc.wr_id != SEND_ID ||
-	    (!wc.status && wc.opcode != IBV_WC_BIND_MW))
-		return odp_fail(EPROTO, "bind of a type %d window: \"%s\", opcode %d, should be \"%s\"",
-				type, ibv_wc_status_str(wc.status), wc.opcode,
-				ibv_wc_status_str(wanted));
-	return 0;
+	return odp_fail(EPROTO, "bind of a type %d window: \"%s\", opcode %d, should be \"%s\"",
+			type, ibv_wc_status_str(wc.status), wc.opcode, ibv_wc_status_str(wanted));
 }
 
-/* The key that the access column stands for; a window is only open where it must be. */
-static int key_open(struct ctx *ctx, struct key *key, struct odp_pair *pair,
-		    const struct side *side, enum access access, size_t at, size_t length,
-		    int rights)
+/* The key that the access column stands for. A window is open where it must be only. */
+static int open_key(struct ctx *ctx, const struct side *side, enum access access, size_t at,
+		    size_t length, int rights)
 {
-	*key = key_of(side);
+	int ret = 0;
+
 	if (access == MW2 && below(ctx, 2))
 		rights |= IBV_ACCESS_ZERO_BASED;
-	if (access != MW1 && access != MW2)
-		return 0;
-	return bind_window(key, pair, side, access == MW1 ? IBV_MW_TYPE_1 : IBV_MW_TYPE_2, at,
-			   length, rights, IBV_WC_SUCCESS);
-}
-
-/* Before its queue pair goes: a window holds the one that it is bound to. */
-static int key_close(struct key *key, int ret)
-{
-	int err = key->mw ? ibv_dealloc_mw(key->mw) : 0;
-
-	key->mw = NULL;
-	if (ret || !err)
-		return ret;
-	return odp_fail(err, "ibv_dealloc_mw: %s", strerror(err));
+	if (is_window(access))
+		ret = bind_window(ctx, side, access == MW1 ? IBV_MW_TYPE_1 : IBV_MW_TYPE_2, at,
+				  length, rights, IBV_WC_SUCCESS);
+	else
+		mr_key(ctx, side);
+	use_key(ctx);
+	return ret;
 }
 
 /* --- requests ------------------------------------------------------------------------ */
-
-struct request {
-	enum op op;
-	size_t mtu;			/* its number in mtus */
-	struct side *local, *remote;
-	size_t local_at, remote_at, length;
-	uint32_t rkey;
-	uint64_t remote_addr;
-	uint64_t add;			/* or compare */
-	uint64_t swap;			/* or write */
-	uint32_t imm;			/* or the key to invalidate */
-	uint8_t level;			/* of a flush */
-};
-
-static void use_key(struct request *req, const struct key *key)
-{
-	req->rkey = key->rkey;
-	req->remote_addr = key->iova + req->remote_at;
-}
 
 /* What ibv_post_send() does not have, or checks beforehand. */
 static int post_extended(struct odp_end *end, const struct request *req)
@@ -657,6 +692,7 @@ static int post_receive(struct odp_pair *pair, const struct request *req)
 
 static int want_done(struct odp_end *end, const struct request *req, int wait_ms)
 {
+	const char *name = ops[req->op].name;
 	struct ibv_wc wc;
 	int ret;
 
@@ -664,21 +700,19 @@ static int want_done(struct odp_end *end, const struct request *req, int wait_ms
 	if (ret)
 		return ret;
 	if (wc.status)
-		return odp_fail(EREMOTEIO, "%s: %s", ops[req->op].name,
-				ibv_wc_status_str(wc.status));
+		return odp_fail(EREMOTEIO, "%s: %s", name, ibv_wc_status_str(wc.status));
 	if (wc.wr_id == SEND_ID && wc.opcode == ops[req->op].done && wc.byte_len == req->length &&
 	    wc.qp_num == end->qp->qp_num && !(wc.wc_flags & ~IBV_WC_WITH_IMM))
 		return 0;
 	return odp_fail(EPROTO, "completion of %s: opcode %d, %u bytes, wr_id %#lx, QP %#x, flags %#x",
-			ops[req->op].name, wc.opcode, wc.byte_len, wc.wr_id, wc.qp_num,
-			wc.wc_flags);
+			name, wc.opcode, wc.byte_len, wc.wr_id, wc.qp_num, wc.wc_flags);
 }
 
 static int want_received(struct odp_pair *pair, const struct request *req, int wait_ms)
 {
-	bool ud = pair->local.ah, inv = req->op == SEND_INV;
-	bool imm = req->op == SEND_IMM || req->op == WRITE_IMM;
-	unsigned int flags = inv ? IBV_WC_WITH_INV : imm ? IBV_WC_WITH_IMM : 0;
+	bool imm = req->op == SEND_IMM || req->op == WRITE_IMM, ud = pair->local.ah;
+	unsigned int flags = req->op == SEND_INV ? IBV_WC_WITH_INV : imm ? IBV_WC_WITH_IMM : 0;
+	const char *name = ops[req->op].name;
 	struct ibv_wc wc;
 	int ret;
 
@@ -686,18 +720,18 @@ static int want_received(struct odp_pair *pair, const struct request *req, int w
 	if (ret)
 		return ret;
 	if (wc.status)
-		return odp_fail(EREMOTEIO, "receive of %s: %s", ops[req->op].name,
+		return odp_fail(EREMOTEIO, "receive of %s: %s", name,
 				ibv_wc_status_str(wc.status));
+	/* The key that was invalidated is where immediate data is. */
 	if (wc.wr_id == RECV_ID && wc.opcode == ops[req->op].received &&
 	    wc.byte_len == req->length + (ud ? GRH : 0) &&
 	    wc.qp_num == pair->remote.qp->qp_num &&
 	    (!ud || (wc.src_qp == pair->local.qp->qp_num && wc.wc_flags & IBV_WC_GRH)) &&
-	    (wc.wc_flags & ~IBV_WC_GRH) == flags &&
-	    (!imm || wc.imm_data == req->imm) && (!inv || wc.invalidated_rkey == req->imm))
+	    (wc.wc_flags & ~IBV_WC_GRH) == flags && (!flags || wc.imm_data == req->imm))
 		return 0;
 	return odp_fail(EPROTO, "receive of %s: opcode %d, %u bytes, wr_id %#lx, QP %#x from %#x, flags %#x (should be %#x), data %#x (%#x)",
-			ops[req->op].name, wc.opcode, wc.byte_len, wc.wr_id, wc.qp_num, wc.src_qp,
-			wc.wc_flags, flags, wc.imm_data, req->imm);
+			name, wc.opcode, wc.byte_len, wc.wr_id, wc.qp_num, wc.src_qp, wc.wc_flags,
+			flags, wc.imm_data, req->imm);
 }
 
 /* UC reports a write when it has been sent, and it arrives a moment later. */
@@ -712,34 +746,6 @@ static int want_arrival(const struct request *req)
 		sched_yield();
 	}
 	return 0;
-}
-
-/*
- * One message and all of its completions; what is flushed is written right before.
- * -ETIMEDOUT: it was lost on the way.
- */
-static int carry(struct odp_pair *pair, const struct request *req)
-{
-	bool reliable = pair->local.qp->qp_type == IBV_QPT_RC, flush = is_in(req->op, FLUSHES);
-	int wait_ms = reliable ? ODP_WAIT_MS : LOST_MS, ret = 0;
-	struct request write = *req;
-
-	write.op = WRITE;
-	if (ops[req->op].received)
-		ret = post_receive(pair, req);
-	if (!ret && flush)
-		ret = post(&pair->local, &write);
-	if (!ret)
-		ret = post(&pair->local, req);
-	if (!ret && flush)
-		ret = want_done(&pair->local, &write, wait_ms);
-	if (!ret)
-		ret = want_done(&pair->local, req, wait_ms);
-	if (!ret && ops[req->op].received)
-		ret = want_received(pair, req, wait_ms);
-	if (!ret && !reliable && req->op == WRITE)
-		ret = want_arrival(req);
-	return ret;
 }
 
 /* Do with the models what the device was asked to do with the memory. */
@@ -768,25 +774,44 @@ static void apply(const struct request *req)
 	}
 }
 
-/* Add what was being done to the message in odp_error(). */
-static int explain(int ret, const struct test *test, const struct request *req)
+/*
+ * One message and all of its completions; what is flushed is written right before.
+ * -ETIMEDOUT: it was lost on the way.
+ */
+static int carry(struct ctx *ctx)
 {
-	const struct side *local = req->local, *remote = req->remote;
-	char text[300];
+	struct odp_pair *pair = ctx->pair;
+	const struct request *req = &ctx->req;
+	bool received = ops[req->op].received, flush = is_in(req->op, FLUSHES);
+	bool reliable = pair->local.qp->qp_type == IBV_QPT_RC;
+	int wait_ms = reliable ? ODP_WAIT_MS : LOST_MS, ret;
+	struct request write = *req;
 
-	/* Skipped, with a reason that is long enough. */
-	if (ret == -ENODEV)
-		return ret;
-	snprintf(text, sizeof(text), "%s", odp_error());
-	return odp_fail(-ret, "%s; %s (%s) of %zu bytes, MTU %d, %s %s memory at %zu (local), %s %s memory at %zu (remote address %#lx)",
-			text, ops[req->op].name, access_names[test->access], req->length,
-			mtus[req->mtu], local->odp ? "ODP" : "pinned",
-			odp_mem_name(local->mem.kind), req->local_at,
-			remote->odp ? "ODP" : "pinned", odp_mem_name(remote->mem.kind),
-			req->remote_at, req->remote_addr);
+	write.op = WRITE;
+	ret = (received ? post_receive(pair, req) : 0) ?:
+	      (flush ? post(&pair->local, &write) : 0) ?:
+	      post(&pair->local, req) ?:
+	      (flush ? want_done(&pair->local, &write, wait_ms) : 0) ?:
+	      want_done(&pair->local, req, wait_ms) ?:
+	      (received ? want_received(pair, req, wait_ms) : 0) ?:
+	      (!reliable && req->op == WRITE ? want_arrival(req) : 0);
+	if (!ret)
+		apply(req);
+	return ret;
 }
 
-/* --- refused requests ----------------------------------------------------------------- */
+/* Want a completion with one of the statuses @wanted. */
+static int want_status(struct odp_end *end, const char *what, unsigned int wanted)
+{
+	struct ibv_wc wc;
+	int ret;
+
+	ret = odp_wait(end, &wc, ODP_WAIT_MS);
+	if (ret || wanted >> wc.status & 1)
+		return ret;
+	return odp_fail(EPROTO, "%s: \"%s\" (%d), should be of the set %#x", what,
+			ibv_wc_status_str(wc.status), wc.status, wanted);
+}
 
 #define REMOTE_REFUSAL	BIT(IBV_WC_REM_ACCESS_ERR)
 #define REMOTE_FAILURE	(BIT(IBV_WC_REM_ACCESS_ERR) | BIT(IBV_WC_REM_OP_ERR) | \
@@ -795,68 +820,48 @@ static int explain(int ret, const struct test *test, const struct request *req)
 			 BIT(IBV_WC_WR_FLUSH_ERR))
 #define FLUSHED		BIT(IBV_WC_WR_FLUSH_ERR)
 
-static int want_status(struct odp_end *end, const char *what, unsigned int wanted)
-{
-	struct ibv_wc wc;
-	int ret;
-
-	ret = odp_wait(end, &wc, ODP_WAIT_MS);
-	if (ret)
-		return ret;
-	if (wanted >> wc.status & 1)
-		return 0;
-	return odp_fail(EPROTO, "%s: \"%s\", should be of the set %#x", what,
-			ibv_wc_status_str(wc.status), wanted);
-}
-
 /*
- * Post a request that must fail with one of @wanted, beside a receive that then ends
- * with one of @received; it stays where that is 0. The queue pair is of no use then.
+ * The request must fail with one of @wanted, beside a receive that then ends with one
+ * of @received, or stays where that is 0. Then the queue pair goes, and with it what
+ * is on its way still.
  */
-static int want_refused(struct odp_pair *pair, const struct request *req, unsigned int wanted,
-			unsigned int received)
+static int want_refused(struct ctx *ctx, unsigned int wanted, unsigned int received)
 {
-	int ret;
+	struct odp_pair *pair = ctx->pair;
+	const struct request *req = &ctx->req;
 
-	ret = post_receive(pair, req);
-	if (!ret)
-		ret = post(&pair->local, req);
-	if (!ret)
-		ret = want_status(&pair->local, ops[req->op].name, wanted);
-	if (!ret && received)
-		ret = want_status(&pair->remote, "its receive", received);
-	return ret;
+	return post_receive(pair, req) ?:
+	       post(&pair->local, req) ?:
+	       want_status(&pair->local, ops[req->op].name, wanted) ?:
+	       (received ? want_status(&pair->remote, "its receive", received) : 0) ?:
+	       drop_pairs(ctx);
 }
 
-/* --- group one: each verb -------------------------------------------------------------- */
-
-struct bench {
-	struct side local[2], remote[2];	/* pinned and ODP */
-};
+/* --- group one: each verb ------------------------------------------------------------ */
 
 struct pick {
 	enum align align;
-	size_t mtu;
+	size_t mtu, length;
 	unsigned int sides;
-	size_t length;
 };
 
 static int rights_of(const struct test *test)
 {
-	bool windows = test->access == MW1 || test->access == MW2 || test->op == SEND_INV;
+	bool windows = is_window(test->access) || test->op == SEND_INV;
 
 	return RIGHTS | ops[test->op].right | (windows ? IBV_ACCESS_MW_BIND : 0);
 }
 
 /* Open it if it is not. */
-static int bench_side(struct ctx *ctx, const struct test *test, struct side *side,
-		      const char *name, bool odp)
+static int open_end(struct ctx *ctx, const struct test *test, struct side *side, bool odp,
+		    bool remote)
 {
-	bool persistent = test->op == FLUSH_PERSISTENT && *name == 'r';
+	bool persistent = test->op == FLUSH_PERSISTENT && remote;
 
 	if (side->mr.mr)
 		return 0;
-	return side_open(ctx, side, name, persistent ? ODP_MEM_FSDAX : random_kind(ctx), ARENA,
+	return side_open(ctx, side, remote ? "remote" : "local",
+			 persistent ? ODP_MEM_FSDAX : random_kind(ctx), ARENA,
 			 !odp ? PINNED : test->access == IMPLICIT ? IMPLICIT : EXPLICIT,
 			 rights_of(test));
 }
@@ -875,7 +880,7 @@ static size_t pick_length(const struct test *test, const struct pick *pick)
 	return length < limit ? length : limit;
 }
 
-/* Across is what one word cannot be: it ends there. */
+/* A remote word, which cannot be across a boundary, ends there. */
 static size_t place(struct ctx *ctx, enum align align, size_t length, size_t unit)
 {
 	size_t first = MAX_LENGTH / PAGE + 4, last = ARENA / PAGE - first;
@@ -891,9 +896,10 @@ static size_t place(struct ctx *ctx, enum align align, size_t length, size_t uni
 	}
 }
 
-/* New bytes, and lost pages, in any order. */
-static int stage(struct ctx *ctx, const struct test *test, struct request *req)
+/* New bytes and lost pages, in any order. */
+static int stage(struct ctx *ctx, const struct test *test)
 {
+	struct request *req = &ctx->req;
 	bool from_remote = req->op == READ || is_in(req->op, WORDS);
 	bool silent = test->transport == IBV_QPT_UC && req->op == WRITE;
 	struct side *source = from_remote ? req->remote : req->local;
@@ -903,108 +909,73 @@ static int stage(struct ctx *ctx, const struct test *test, struct request *req)
 
 	if (fill_first)
 		fill_range(ctx, source, at, req->length);
-	ret = lose(ctx, req->local, req->local_at, req->length);
-	if (!ret)
-		ret = lose(ctx, req->remote, req->remote_at, req->length);
+	ret = lose(ctx, req->local, req->local_at, req->length) ?:
+	      lose(ctx, req->remote, req->remote_at, req->length);
 	if (ret || fill_first)
 		return ret;
 	fill_range(ctx, source, at, req->length);
-	/* Nothing but the last byte tells that all of it has arrived. */
+	/* Only the last byte tells that all of it has arrived. */
 	if (silent && source->model[end] == req->remote->model[req->remote_at + req->length - 1])
 		*side_at(source, end) = ++source->model[end];
 	return 0;
 }
 
-/* The window that SEND invalidated is closed. */
-static int want_closed(struct ctx *ctx, struct odp_pair *pair, const struct request *req)
+static int move_once(struct ctx *ctx, const struct test *test)
 {
-	struct request write = *req;
-	struct side *side = req->remote;
-	int ret;
-
-	(void)ctx;
-	write.op = WRITE;
-	write.rkey = req->imm;
-	write.remote_addr = side->iova + req->remote_at;
-	ret = want_refused(pair, &write, REMOTE_REFUSAL, FLUSHED);
-	return ret;
-}
-
-static int move_once(struct ctx *ctx, const struct test *test, struct request *req)
-{
+	struct request *req = &ctx->req;
 	size_t before = is_in(req->op, WORDS) ? 8 * below(ctx, 9) : below(ctx, 70);
-	size_t at = req->remote_at - before, length = req->length + before + below(ctx, 70);
-	int rights = RIGHTS | ops[req->op].right;
-	struct odp_pair *pair;
-	struct key key = {};
-	int ret;
+	size_t at = req->remote_at - before, length = before + req->length + below(ctx, 70);
+	enum access access = req->op == SEND_INV ? MW2 : test->access;
+	int ret, err;
 
-	ret = get_pair(ctx, test, req->mtu, &pair);
-	if (ret)
-		return ret;
+	ret = take_pair(ctx, test, QP_RIGHTS) ?:
+	      open_key(ctx, req->remote, access, at, length, RIGHTS | ops[req->op].right);
 	if (req->op == SEND_INV)
-		ret = bind_window(&key, pair, req->remote, IBV_MW_TYPE_2, at, length, rights,
-				  IBV_WC_SUCCESS);
-	else
-		ret = key_open(ctx, &key, pair, req->remote, test->access, at, length, rights);
-	if (!ret) {
-		use_key(req, &key);
-		if (req->op == SEND_INV)
-			req->imm = key.rkey;
-		ret = carry(pair, req);
+		req->imm = req->rkey;
+	ret = ret ?: carry(ctx);
+	if (!ret && req->op == SEND_INV) {
+		/* The window is closed now. */
+		req->op = WRITE;
+		return want_refused(ctx, REMOTE_REFUSAL, FLUSHED);
 	}
-	if (!ret && req->op == SEND_INV)
-		ret = want_closed(ctx, pair, req);
-	ret = key_close(&key, ret);
-	if (ret || req->op == SEND_INV)
-		odp_disconnect(pair);
-	return ret;
+	err = ret ? drop_pairs(ctx) : close_key(ctx);
+	return ret ?: err;
 }
 
-static int step(struct ctx *ctx, const struct test *test, struct bench *bench,
-		const struct pick *pick)
+static int step(struct ctx *ctx, const struct test *test, const struct pick *pick)
 {
 	bool odp_local = pick->sides & REQUESTER, odp_remote = pick->sides & RESPONDER;
-	struct request req = {
-		.op = test->op,
-		.mtu = pick->mtu,
-		.local = &bench->local[odp_local],
-		.remote = &bench->remote[odp_remote],
-		.length = pick_length(test, pick),
-		.swap = odp_random(&ctx->rng),
-		.imm = odp_random(&ctx->rng),
-		.level = IBV_FLUSH_RANGE,
-	};
 	int tries = test->transport == IBV_QPT_RC ? 1 : TRIES, ret;
+	struct request *req = &ctx->req;
+	size_t unit = is_in(test->op, WORDS) ? 8 : 1;
 
-	ret = bench_side(ctx, test, req.local, "local", odp_local);
-	if (!ret)
-		ret = bench_side(ctx, test, req.remote, "remote", odp_remote);
+	*req = (struct request){
+		.op = test->op, .mtu = pick->mtu, .level = IBV_FLUSH_RANGE,
+		.local = &ctx->local[odp_local], .remote = &ctx->remote[odp_remote],
+		.length = pick_length(test, pick),
+	};
+	req->swap = odp_random(&ctx->rng);
+	req->imm = odp_random(&ctx->rng);
+	req->local_at = place(ctx, pick->align, req->length, 1);
+	req->remote_at = place(ctx, pick->align, req->length, unit);
+	ret = open_end(ctx, test, req->local, odp_local, false) ?:
+	      open_end(ctx, test, req->remote, odp_remote, true) ?:
+	      stage(ctx, test);
 	if (ret)
-		return explain(ret, test, &req);
-	req.local_at = place(ctx, pick->align, req.length, 1);
-	req.remote_at = place(ctx, pick->align, req.length, is_in(test->op, WORDS) ? 8 : 1);
-	ret = stage(ctx, test, &req);
-	memcpy(&req.add, req.remote->model + req.remote_at, sizeof(req.add));
-	if (req.op == FETCH_ADD || below(ctx, 2))
-		req.add ^= odp_random(&ctx->rng) | 1;
-
-	for (; !ret && tries; tries--) {
-		ret = move_once(ctx, test, &req);
-		if (ret != -ETIMEDOUT || test->transport == IBV_QPT_RC)
-			break;
-		ret = tries > 1 ? 0 : odp_fail(EPROTO, "lost %d times", TRIES);
-	}
-	if (!ret) {
-		apply(&req);
-		if (test->transport == IBV_QPT_UD)
-			memcpy(req.remote->model + req.remote_at - GRH,
-			       side_at(req.remote, req.remote_at - GRH), GRH);
-		ret = check_around(req.local, req.local_at, req.length);
-	}
-	if (!ret)
-		ret = check_around(req.remote, req.remote_at, req.length);
-	return ret ? explain(ret, test, &req) : 0;
+		return ret;
+	memcpy(&req->add, req->remote->model + req->remote_at, sizeof(req->add));
+	if (req->op == FETCH_ADD || below(ctx, 2))
+		req->add ^= odp_random(&ctx->rng) | 1;
+	do {
+		ret = move_once(ctx, test);
+	} while (ret == -ETIMEDOUT && --tries > 0);
+	if (ret == -ETIMEDOUT && test->transport != IBV_QPT_RC)
+		ret = odp_fail(EPROTO, "lost %d times", TRIES);
+	if (!ret && test->transport == IBV_QPT_UD)
+		memcpy(req->remote->model + req->remote_at - GRH,
+		       side_at(req->remote, req->remote_at - GRH), GRH);
+	return ret ?: check_around(req->local, req->local_at, req->length) ?:
+	       check_around(req->remote, req->remote_at, req->length);
 }
 
 #define PRODUCT		(ALIGNS * ARRAY_SIZE(mtus) * (REQUESTER | RESPONDER) * ARRAY_SIZE(lengths))
@@ -1012,16 +983,13 @@ static int step(struct ctx *ctx, const struct test *test, struct bench *bench,
 static int move_messages(struct ctx *ctx, const struct test *test)
 {
 	uint64_t i, number, count = ctx->all ? PRODUCT : ctx->iterations;
-	struct bench bench = {};
-	struct side *sides[] = {
-		&bench.local[0], &bench.local[1], &bench.remote[0], &bench.remote[1],
-	};
-	size_t j;
-	int ret = 0;
+	struct pick pick;
+	int end, ret = 0;
 
+	/* Pinned memory has but one side. */
+	if (ctx->all && test->access == PINNED)
+		count /= REQUESTER | RESPONDER;
 	for (i = 0; i < count && !ret; i++) {
-		struct pick pick;
-
 		number = ctx->all ? i : below(ctx, PRODUCT);
 		pick.align = number % ALIGNS;
 		number /= ALIGNS;
@@ -1030,31 +998,26 @@ static int move_messages(struct ctx *ctx, const struct test *test)
 		pick.length = number % ARRAY_SIZE(lengths);
 		number /= ARRAY_SIZE(lengths);
 		pick.sides = test->access == PINNED ? 0 : number + 1;
-		ret = step(ctx, test, &bench, &pick);
+		ret = step(ctx, test, &pick);
 	}
-	for (j = 0; j < ARRAY_SIZE(sides); j++) {
-		if (!ret && sides[j]->mr.mr)
-			ret = check_all(sides[j]);
-	}
-	for (j = 0; j < ARRAY_SIZE(sides); j++)
-		side_close(sides[j]);
+	/* What is not open has no bytes. */
+	for (end = 0; end < 2 && !ret; end++)
+		ret = check_all(&ctx->local[end]) ?: check_all(&ctx->remote[end]);
 	return ret;
 }
 
-/* --- group two: one word, devices and CPUs ------------------------------------------------ */
+/* --- group two: one word, two queue pairs and CPUs ----------------------------------- */
 
 #define WORD_AT		(9 * PAGE + 64)
 #define DEPTH		8U
 #define FIRST_VALUE	0xfffffff0UL
-
-enum beside { A_CPU, PROTECTION, A_PINNED_MR };
 
 struct threads {
 	pthread_t add, protect;
 	bool adds, protects, stop;
 	uint64_t *word;		/* in a mapping that stays writable */
 	uint64_t added;
-	uint8_t *page;		/* that of the MR's */
+	uint8_t *page;		/* to be protected, or NULL */
 };
 
 static void *add_by_cpu(void *arg)
@@ -1084,7 +1047,7 @@ static void *protect_page(void *arg)
 static int start_threads(struct threads *threads)
 {
 	threads->adds = !pthread_create(&threads->add, NULL, add_by_cpu, threads);
-	threads->protects = threads->page && threads->adds &&
+	threads->protects = threads->page &&
 			    !pthread_create(&threads->protect, NULL, protect_page, threads);
 	if (threads->adds && threads->protects == !!threads->page)
 		return 0;
@@ -1101,7 +1064,7 @@ static void stop_threads(struct threads *threads)
 }
 
 struct adder {
-	struct odp_pair pair;
+	struct odp_pair *pair;
 	struct request req;
 	unsigned int depth, count;
 	unsigned int posted, done, refused;
@@ -1110,28 +1073,28 @@ struct adder {
 };
 
 /* Post what there is room for, and look at one completion if there is one. */
-static int adder_turn(struct ctx *ctx, struct adder *adder, bool may_refuse)
+static int adder_turn(struct ctx *ctx, struct adder *adder)
 {
 	struct request *req = &adder->req;
 	struct ibv_wc wc;
 	uint64_t old;
 	int ret = 0;
 
-	if (!adder->pair.local.qp)
-		ret = connect_rc(&adder->pair, &ctx->dev, req->mtu, false, QP_RIGHTS);
+	if (!adder->pair->local.qp)
+		ret = connect_rc(adder->pair, &ctx->dev, req->mtu, false, QP_RIGHTS);
 	while (!ret && adder->posted < adder->count &&
 	       adder->posted - adder->done < adder->depth) {
 		req->local_at = adder->results + adder->posted % DEPTH * 8;
-		ret = post(&adder->pair.local, req);
+		ret = post(&adder->pair->local, req);
 		adder->posted++;
 	}
-	if (ret || ibv_poll_cq(adder->pair.local.cq, 1, &wc) <= 0)
+	if (ret || ibv_poll_cq(adder->pair->local.cq, 1, &wc) <= 0)
 		return ret;
-	if (wc.status == IBV_WC_REM_ACCESS_ERR && may_refuse) {
-		/* There is but one, and it was not executed. */
+	if (wc.status == IBV_WC_REM_ACCESS_ERR && adder->depth == 1) {
+		/* The page was protected, and the word left alone. */
 		adder->posted--;
 		adder->refused++;
-		odp_disconnect(&adder->pair);
+		odp_disconnect(adder->pair);
 		return 0;
 	}
 	if (wc.status)
@@ -1146,135 +1109,101 @@ static int adder_turn(struct ctx *ctx, struct adder *adder, bool may_refuse)
 	return 0;
 }
 
-/* Both ends of the adders' requests, and what else writes to the word. */
-static int add_up(struct ctx *ctx, const struct test *test, enum beside beside)
+/* Until both have done all; the device must go on. */
+static int run_adders(struct ctx *ctx, struct adder adders[2])
 {
-	unsigned int count = ctx->iterations * (beside == PROTECTION ? 8 : 64), i, done = 0;
-	uint64_t deadline = odp_now() + ODP_WAIT_MS * 1000000ULL, sum;
-	struct side target, peer = {};
-	struct odp_mr pinned = {};
-	struct threads threads = {};
-	struct adder adders[2] = {};
-	void *alias = MAP_FAILED;
+	uint64_t deadline = 0;
+	unsigned int done = 0;
 	int ret;
 
-	ret = side_open(ctx, &target, "target",
-			beside == PROTECTION ? ODP_MEM_MEMFD : random_kind(ctx), 64 * ODP_KIB,
-			test->access, RIGHTS);
-	if (!ret)
-		ret = side_open(ctx, &peer, "peer", ODP_MEM_ANON, 64 * ODP_KIB, PINNED, RIGHTS);
-	if (ret)
-		goto out;
-	threads.word = (uint64_t *)side_at(&target, WORD_AT);
-	*threads.word = FIRST_VALUE;
-	if (beside == PROTECTION) {
-		threads.page = side_at(&target, WORD_AT & -PAGE);
-		alias = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, target.mem.fd,
-			     WORD_AT & -PAGE);
-		if (alias == MAP_FAILED)
-			ret = guest_fail("mmap");
-		threads.word = (uint64_t *)((uint8_t *)alias + WORD_AT % PAGE);
-	}
-	if (!ret && beside == A_PINNED_MR)
-		ret = odp_reg(&pinned, &ctx->dev, side_at(&target, WORD_AT & -PAGE), PAGE, RIGHTS);
-	for (i = 0; i < ARRAY_SIZE(adders); i++) {
-		struct key key = key_of(&target);
-
-		adders[i] = (struct adder){
-			.req = {
-				.op = FETCH_ADD, .mtu = below(ctx, ARRAY_SIZE(mtus)),
-				.local = &peer, .remote = &target, .remote_at = WORD_AT,
-				.length = 8, .add = 1,
-			},
-			.depth = beside == PROTECTION ? 1 : DEPTH,
-			.count = count,
-			.results = (3 + i) * PAGE + 5,
-		};
-		use_key(&adders[i].req, &key);
-	}
-	if (pinned.mr) {
-		adders[1].req.rkey = pinned.mr->rkey;
-		adders[1].req.remote_addr = (uintptr_t)threads.word;
-	}
-	if (!ret)
-		ret = start_threads(&threads);
-	while (!ret && adders[0].done + adders[1].done < 2 * count) {
-		for (i = 0; i < ARRAY_SIZE(adders) && !ret; i++)
-			ret = adder_turn(ctx, &adders[i], beside == PROTECTION);
-		if (done != adders[0].done + adders[1].done)
+	do {
+		if (!deadline || done != adders[0].done + adders[1].done)
 			deadline = odp_now() + ODP_WAIT_MS * 1000000ULL;
 		done = adders[0].done + adders[1].done;
+		ret = adder_turn(ctx, &adders[0]) ?: adder_turn(ctx, &adders[1]);
 		if (!ret && odp_now() > deadline)
 			ret = odp_fail(ETIMEDOUT, "nothing is added any more");
 		sched_yield();
-	}
-	stop_threads(&threads);
-	sum = FIRST_VALUE + threads.added + done;
-	if (!ret && *threads.word != sum)
-		ret = odp_fail(EBADMSG, "the word is %#lx, should be %#lx", *threads.word, sum);
-	if (ret) {
-		ret = explain(ret, test, &adders[0].req);
-		ret = odp_fail(-ret, "%.380s; by the CPU %lu, by the device %u and %u, refused %u and %u",
-			       odp_error(), threads.added, adders[0].done, adders[1].done,
-			       adders[0].refused, adders[1].refused);
-	}
-	for (i = 0; i < ARRAY_SIZE(adders); i++)
-		odp_disconnect(&adders[i].pair);
-	odp_dereg(&pinned);
-	if (alias != MAP_FAILED)
-		munmap(alias, PAGE);
-out:
-	side_close(&target);
-	side_close(&peer);
+	} while (!ret && done < adders[0].count + adders[1].count);
 	return ret;
 }
 
-static int add_beside_cpu(struct ctx *ctx, const struct test *test)
+static int add_up(struct ctx *ctx, const struct test *test)
 {
-	return add_up(ctx, test, A_CPU);
+	bool protect = test->beside == A_PROTECTION;
+	struct odp_mr *pinned = &ctx->remote[0].mr;
+	struct threads threads = {};
+	struct adder adders[2];
+	void *alias = NULL;
+	uint64_t sum;
+	int i, ret;
+
+	/* For CPUs it is writable elsewhere. */
+	ret = side_open(ctx, &ctx->target, "target", protect ? ODP_MEM_MEMFD : random_kind(ctx),
+			SCENE, test->access, RIGHTS) ?:
+	      side_open(ctx, &ctx->peer, "peer", ODP_MEM_ANON, SCENE, PINNED, RIGHTS);
+	if (ret)
+		return ret;
+	threads.word = (uint64_t *)side_at(&ctx->target, WORD_AT);
+	*threads.word = FIRST_VALUE;
+	if (test->beside == A_PINNED_MR) {
+		ret = odp_reg(pinned, &ctx->dev, threads.word, sizeof(*threads.word), RIGHTS);
+		if (ret)
+			return ret;
+	}
+	if (protect) {
+		alias = mmap(NULL, PAGE, PROT_READ | PROT_WRITE, MAP_SHARED, ctx->target.mem.fd,
+			     WORD_AT & -PAGE);
+		if (alias == MAP_FAILED)
+			return guest_fail("mmap");
+		threads.page = (uint8_t *)threads.word - WORD_AT % PAGE;
+		threads.word = (uint64_t *)((uint8_t *)alias + WORD_AT % PAGE);
+	}
+	for (i = 0; i < 2; i++) {
+		ctx->req = (struct request){
+			.op = FETCH_ADD, .mtu = below(ctx, ARRAY_SIZE(mtus)), .local = &ctx->peer,
+			.remote = &ctx->target, .remote_at = WORD_AT, .length = 8, .add = 1,
+		};
+		mr_key(ctx, &ctx->target);
+		use_key(ctx);
+		if (i && pinned->mr) {
+			ctx->req.rkey = pinned->mr->rkey;
+			ctx->req.remote_addr = pinned->iova;
+		}
+		adders[i] = (struct adder){
+			.pair = &ctx->pairs[i], .req = ctx->req, .depth = protect ? 1 : DEPTH,
+			.count = ctx->iterations * (protect ? 8 : 64),
+			.results = (3 + i) * PAGE + 5,
+		};
+	}
+	ret = start_threads(&threads) ?: run_adders(ctx, adders);
+	stop_threads(&threads);
+	sum = FIRST_VALUE + threads.added + adders[0].done + adders[1].done;
+	if (!ret && *threads.word != sum)
+		ret = odp_fail(EBADMSG, "the word is %#lx, should be %#lx", *threads.word, sum);
+	if (alias)
+		munmap(alias, PAGE);
+	return explain(ret, "added by the CPU %lu, by the device %u and %u, refused %u and %u",
+		       threads.added, adders[0].done, adders[1].done, adders[0].refused,
+		       adders[1].refused);
 }
 
-static int add_beside_protection(struct ctx *ctx, const struct test *test)
+/* --- group three: refusals ----------------------------------------------------------- */
+
+static int scene_open(struct ctx *ctx, enum access access, enum odp_mem_kind kind, int rights,
+		      enum state state)
 {
-	return add_up(ctx, test, PROTECTION);
-}
-
-static int add_beside_pinned(struct ctx *ctx, const struct test *test)
-{
-	return add_up(ctx, test, A_PINNED_MR);
-}
-
-/* --- group three: refusals ---------------------------------------------------------------- */
-
-#define SCENE		(256 * ODP_KIB)
-#define BAD		(20 * PAGE)	/* the page that is not like the others */
-#define GOOD		(30 * PAGE + 77)
-
-struct scene {
-	struct side target, peer;
-};
-
-static void scene_close(struct scene *scene)
-{
-	side_close(&scene->target);
-	side_close(&scene->peer);
-}
-
-static int scene_open(struct ctx *ctx, struct scene *scene, enum access access,
-		      enum odp_mem_kind kind, int rights, enum state state)
-{
-	struct side *target = &scene->target;
+	struct side *target = &ctx->target, *peer = &ctx->peer;
 	int ret;
 
-	memset(scene, 0, sizeof(*scene));
-	ret = side_open(ctx, target, "target", kind, SCENE,
-			access == MW1 || access == MW2 ? EXPLICIT : access, rights);
-	if (!ret)
-		ret = side_open(ctx, &scene->peer, "peer", ODP_MEM_ANON, SCENE, PINNED, RIGHTS);
+	ret = close_all(ctx) ?:
+	      side_open(ctx, target, "target", kind, SCENE, is_window(access) ? EXPLICIT : access,
+			rights) ?:
+	      side_open(ctx, peer, "peer", ODP_MEM_ANON, SCENE, PINNED, RIGHTS);
 	if (ret)
 		return ret;
 	fill_range(ctx, target, 0, target->mem.length);
-	fill_range(ctx, &scene->peer, 0, scene->peer.mem.length);
+	fill_range(ctx, peer, 0, peer->mem.length);
 	if (state == HOLE) {
 		target->hole = BAD;
 		if (munmap(side_at(target, BAD), PAGE))
@@ -1285,40 +1214,26 @@ static int scene_open(struct ctx *ctx, struct scene *scene, enum access access,
 	return 0;
 }
 
-/* A request between the peer and @at of the target, by the MR's key. */
-static struct request scene_request(struct ctx *ctx, struct scene *scene, enum op op, size_t at,
-				    size_t length)
+/* The next request: between the peer and @at of the target, by the MR's key. */
+static void scene_request(struct ctx *ctx, enum op op, size_t at, size_t length)
 {
-	struct key key = key_of(&scene->target);
-	struct request req = {
-		.op = op, .mtu = below(ctx, ARRAY_SIZE(mtus)),
-		.local = &scene->peer, .remote = &scene->target,
+	ctx->req = (struct request){
+		.op = op, .mtu = below(ctx, ARRAY_SIZE(mtus)), .level = IBV_FLUSH_RANGE,
+		.local = &ctx->peer, .remote = &ctx->target,
 		.local_at = 5 * PAGE + 9, .remote_at = at,
 		.length = is_in(op, WORDS) ? 8 : length,
-		.add = odp_random(&ctx->rng), .swap = odp_random(&ctx->rng),
 	};
-
-	use_key(&req, &key);
-	return req;
+	ctx->req.add = odp_random(&ctx->rng);
+	ctx->req.swap = odp_random(&ctx->rng);
+	mr_key(ctx, &ctx->target);
+	use_key(ctx);
 }
 
-/* It works, on a queue pair of its own, and nothing else has changed. */
-static int works(struct ctx *ctx, const struct test *test, struct scene *scene, enum op op,
-		 size_t at, size_t length)
+/* It works, on another queue pair where the last one has failed, and nothing else changes. */
+static int works(struct ctx *ctx, const struct test *test, enum op op, size_t at, size_t length)
 {
-	struct request req = scene_request(ctx, scene, op, at, length);
-	struct odp_pair pair;
-	int ret;
-
-	ret = connect_rc(&pair, &ctx->dev, req.mtu, false, QP_RIGHTS);
-	if (!ret)
-		ret = carry(&pair, &req);
-	odp_disconnect(&pair);
-	if (!ret) {
-		apply(&req);
-		ret = check_both(&scene->target, &scene->peer);
-	}
-	return ret ? explain(ret, test, &req) : 0;
+	scene_request(ctx, op, at, length);
+	return take_pair(ctx, test, QP_RIGHTS) ?: carry(ctx) ?: check_both(ctx);
 }
 
 /*
@@ -1397,77 +1312,53 @@ static const struct refusal refusals[] = {
 	  .status = IBV_WC_REM_ACCESS_ERR, .is_volatile = true },
 };
 
-/* What the queue pairs, the memory and its neighbours can still do. */
-static int still_works(struct ctx *ctx, const struct test *test, struct scene *scene)
+/* The MR, and of a page that can only be read the reading, and its neighbours. */
+static int still_works(struct ctx *ctx, const struct test *test)
 {
-	int ret;
-
-	ret = works(ctx, test, scene, SEND, GOOD, 3 * PAGE);
-	if (ret || test->refusal->state != READONLY)
-		return ret;
-	ret = works(ctx, test, scene, READ, BAD, PAGE);
-	if (!ret)
-		ret = works(ctx, test, scene, WRITE, BAD - 999, 999);
-	if (!ret)
-		ret = works(ctx, test, scene, WRITE, BAD + PAGE, 999);
-	return ret;
+	return works(ctx, test, SEND, GOOD, 3 * PAGE) ?:
+	       (test->refusal->state != READONLY ? 0 :
+		works(ctx, test, READ, BAD, PAGE) ?:
+		works(ctx, test, WRITE, BAD - 999, 999) ?:
+		works(ctx, test, WRITE, BAD + PAGE, 999));
 }
 
-static int refuse_case(struct ctx *ctx, const struct test *test, struct scene *scene, enum op op,
-		       unsigned int i)
+static int refuse_case(struct ctx *ctx, const struct test *test, enum op op, unsigned int i)
 {
 	const struct refusal *refusal = test->refusal;
-	struct request req = scene_request(ctx, scene, op, BAD + 8 * (1 + below(ctx, 64)), 1000);
-	int right = ops[op].right, rights = RIGHTS | right;
 	unsigned int wanted = BIT(refusal->status);
-	struct odp_pair pair;
-	struct key key = {};
-	int ret;
+	int right = ops[op].right, ret;
 
-	if (refusal->no_right)
-		rights &= ~right;
-	ret = connect_rc(&pair, &ctx->dev, req.mtu, false,
-			 refusal->no_qp_right ? QP_RIGHTS & ~right : QP_RIGHTS);
+	ret = drop_pairs(ctx);
+	scene_request(ctx, op, BAD + 8 * (1 + below(ctx, 64)), 1000);
 	/* A window has memory of the MR's on both sides of it. */
-	if (!ret)
-		ret = key_open(ctx, &key, &pair, &scene->target, test->access, BAD - 800,
-			       PAGE + 1600, rights);
-	if (!ret) {
-		use_key(&req, &key);
-		if (refusal->spoil)
-			refusal->spoil(&req, &key, i);
-		/* An immediate's receive may be taken already when it is refused. */
-		ret = want_refused(&pair, &req, wanted,
-				   op == WRITE_IMM ? wanted | FLUSHED : FLUSHED);
-	}
-	ret = key_close(&key, ret);
-	odp_disconnect(&pair);
-	if (!ret)
-		ret = check_both(&scene->target, &scene->peer);
-	return ret ? explain(ret, test, &req) : 0;
+	ret = ret ?: take_pair(ctx, test, refusal->no_qp_right ? QP_RIGHTS & ~right : QP_RIGHTS) ?:
+	      open_key(ctx, &ctx->target, test->access, BAD - 800, PAGE + 1600,
+		       refusal->no_right ? RIGHTS & ~right : RIGHTS | right);
+	if (ret)
+		return ret;
+	if (refusal->spoil)
+		refusal->spoil(&ctx->req, &ctx->key, i);
+	/* The receive of an immediate may be taken already when it is refused. */
+	return want_refused(ctx, wanted, op == WRITE_IMM ? wanted | FLUSHED : FLUSHED) ?:
+	       check_both(ctx);
 }
 
 static int refuse_op(struct ctx *ctx, const struct test *test, enum op op)
 {
 	const struct refusal *refusal = test->refusal;
-	bool window = test->access == MW1 || test->access == MW2;
-	int rights = RIGHTS | ops[op].right | (window ? IBV_ACCESS_MW_BIND : 0);
+	bool window = is_window(test->access);
+	int rights = RIGHTS | ops[op].right | (window ? IBV_ACCESS_MW_BIND : 0), ret;
 	enum odp_mem_kind kind = random_kind(ctx);
-	struct scene scene;
 	unsigned int i;
-	int ret;
 
 	if (refusal->no_right && !window)
 		rights &= ~ops[op].right;
 	if (rights & IBV_ACCESS_FLUSH_PERSISTENT && !refusal->is_volatile)
 		kind = ODP_MEM_FSDAX;
-	ret = scene_open(ctx, &scene, test->access, kind, rights, refusal->state);
-	for (i = 0; i < (refusal->cases ? refusal->cases : 1) && !ret; i++) {
-		ret = refuse_case(ctx, test, &scene, op, i);
-		if (!ret)
-			ret = still_works(ctx, test, &scene);
-	}
-	scene_close(&scene);
+	ret = explain(scene_open(ctx, test->access, kind, rights, refusal->state), "for %s",
+		      ops[op].name);
+	for (i = 0; i < (refusal->cases ?: 1) && !ret; i++)
+		ret = refuse_case(ctx, test, op, i) ?: still_works(ctx, test);
 	return ret;
 }
 
@@ -1481,18 +1372,23 @@ static int refuse(struct ctx *ctx, const struct test *test)
 	return ret;
 }
 
-/* --- what runs into the bad memory ---------------------------------------------------------- */
+/* --- what runs into the bad memory --------------------------------------------------- */
 
 /*
- * The message of @length bytes failed @good bytes after its start. What arrived is whole
- * packets of it, in order; of the one that failed, if it was the destination that is
- * bad, also what is before the bad place. Then that is right.
+ * The message failed after @good bytes. What arrived is whole packets of it, in order;
+ * of the one that failed, if it was the destination that is bad, also what is before
+ * the bad place. Then that is right.
  */
-static int accept_partial(const struct request *req, struct side *to, size_t to_at,
-			  const struct side *from, size_t from_at, size_t good, bool to_is_bad)
+static int accept_partial(struct ctx *ctx, size_t good)
 {
-	size_t mtu = mtus[req->mtu], limit = to_is_bad ? good : req->length, fresh, stale, n;
-	const uint8_t *got = side_at(to, to_at), *new = from->model + from_at;
+	const struct request *req = &ctx->req;
+	bool back = req->op == READ;
+	struct side *to = back ? req->local : req->remote, *from = back ? req->remote : req->local;
+	size_t to_at = back ? req->local_at : req->remote_at, mtu = mtus[req->mtu];
+	bool to_is_bad = to == &ctx->target;
+	size_t limit = to_is_bad ? good : req->length, fresh, stale, n;
+	const uint8_t *new = from->model + (back ? req->remote_at : req->local_at);
+	const uint8_t *got = side_at(to, to_at);
 	uint8_t *old = to->model + to_at;
 
 	for (fresh = 0; fresh < good && got[fresh] == new[fresh]; fresh++)
@@ -1505,83 +1401,63 @@ static int accept_partial(const struct request *req, struct side *to, size_t to_
 		memcpy(old, got, n);
 		return 0;
 	}
-	return odp_fail(EBADMSG, "%s memory at %zu: %zu bytes are of the message, and from %zu on the old ones: no whole packets before the bad place at %zu",
+	return odp_fail(EBADMSG, "%s memory at %zu: %zu bytes are the message's, and from %zu on the old ones: these are not whole packets before the bad place at %zu",
 			to->name, to_at, fresh, stale, good);
 }
 
-static int partly_case(struct ctx *ctx, const struct test *test, struct scene *scene, size_t mtu,
-		       bool into)
+static int partly_case(struct ctx *ctx, const struct test *test, size_t mtu, size_t good)
 {
-	struct side *target = &scene->target, *peer = &scene->peer;
-	size_t bad = test->state == END ? target->start + target->length : BAD;
-	size_t good = into ? 5000 : 0;
-	struct request req = scene_request(ctx, scene, test->op, bad - good, good + 1000);
-	bool word = is_in(test->op, WORDS), remote_fails = !test->bad_is_local;
-	bool to_local = test->op == READ || word;
-	unsigned int wanted = LOCAL_REFUSAL, received = 0;
-	struct side *to, *from;
-	size_t to_at, from_at;
-	struct odp_pair pair;
-	struct key key;
+	struct side *target = &ctx->target, *peer = &ctx->peer;
+	size_t at = (test->state == END ? target->start + target->length : BAD) - good;
+	unsigned int wanted = test->op == SEND ? REMOTE_FAILURE : REMOTE_REFUSAL;
+	unsigned int received = test->op == SEND ? LOCAL_REFUSAL : FLUSHED;
+	struct request *req = &ctx->req;
 	uint64_t sum;
 	int ret;
 
-	req.mtu = mtu;
+	scene_request(ctx, test->op, at, good + 1000);
+	req->mtu = mtu;
 	if (test->bad_is_local) {
-		req.local = target;
-		req.local_at = bad - good;
-		req.remote = peer;
-		req.remote_at = 5 * PAGE + 16;
-		key = key_of(peer);
-		use_key(&req, &key);
-	} else {
-		wanted = test->op == SEND ? REMOTE_FAILURE : REMOTE_REFUSAL;
-		received = test->op == SEND ? LOCAL_REFUSAL : FLUSHED;
+		wanted = LOCAL_REFUSAL;
+		received = 0;
+		req->local = target;
+		req->local_at = at;
+		req->remote = peer;
+		req->remote_at = 5 * PAGE + 16;
+		mr_key(ctx, peer);
+		use_key(ctx);
 	}
-	to = to_local ? req.local : req.remote;
-	to_at = to_local ? req.local_at : req.remote_at;
-	from = to_local ? req.remote : req.local;
-	from_at = to_local ? req.remote_at : req.local_at;
-	fill_range(ctx, from, from_at, word ? 8 : good);
-
-	ret = connect_rc(&pair, &ctx->dev, mtu, false, QP_RIGHTS);
-	if (!ret)
-		ret = want_refused(&pair, &req, wanted, received);
-	/* What is on its way does not arrive any more. */
-	odp_disconnect(&pair);
-	if (!ret && word && !remote_fails) {
-		/* Executed once, and only its answer has nowhere to go. */
-		memcpy(&sum, from->model + from_at, sizeof(sum));
-		sum += req.add;
-		memcpy(from->model + from_at, &sum, sizeof(sum));
+	if (test->op == READ)
+		fill_range(ctx, req->remote, req->remote_at, good);
+	else if (test->op != FETCH_ADD)
+		fill_range(ctx, req->local, req->local_at, good);
+	ret = take_pair(ctx, test, QP_RIGHTS) ?: want_refused(ctx, wanted, received);
+	if (!ret && test->op == FETCH_ADD) {
+		/* Executed once, and only the answer has nowhere to go. */
+		memcpy(&sum, peer->model + req->remote_at, sizeof(sum));
+		sum += req->add;
+		memcpy(peer->model + req->remote_at, &sum, sizeof(sum));
 	} else if (!ret) {
-		ret = accept_partial(&req, to, to_at, from, from_at, good, to == target);
+		ret = accept_partial(ctx, good);
 	}
-	if (!ret)
-		ret = check_both(target, peer);
-	return ret ? explain(ret, test, &req) : 0;
+	return ret ?: check_both(ctx);
 }
 
 /* At the bad place, and into it, at every MTU. */
 static int refuse_partly(struct ctx *ctx, const struct test *test)
 {
-	struct scene scene;
 	size_t mtu;
 	int ret;
 
-	ret = scene_open(ctx, &scene, test->access, random_kind(ctx), RIGHTS, test->state);
-	for (mtu = 0; mtu < ARRAY_SIZE(mtus) && !ret; mtu++) {
-		ret = partly_case(ctx, test, &scene, mtu, false);
-		if (!ret && !is_in(test->op, WORDS))
-			ret = partly_case(ctx, test, &scene, mtu, true);
-	}
-	if (!ret)
-		ret = works(ctx, test, &scene, WRITE, GOOD, 3 * PAGE);
-	scene_close(&scene);
+	ret = scene_open(ctx, test->access, random_kind(ctx), RIGHTS, test->state);
+	for (mtu = 0; mtu < ARRAY_SIZE(mtus) && !ret; mtu++)
+		ret = partly_case(ctx, test, mtu, 0) ?:
+		      (test->op == FETCH_ADD ? 0 : partly_case(ctx, test, mtu, 5000)) ?:
+		      works(ctx, test, WRITE, GOOD, 3 * PAGE);
 	return ret;
 }
 
-/* --- keys that are invalidated, bound and deregistered ---------------------------------------- */
+/* --- keys that are invalidated, bound and deregistered ------------------------------- */
 
 static int local_inv(struct odp_end *end, uint32_t rkey, struct ibv_wc *wc)
 {
@@ -1589,451 +1465,329 @@ static int local_inv(struct odp_end *end, uint32_t rkey, struct ibv_wc *wc)
 		.wr_id = SEND_ID, .opcode = IBV_WR_LOCAL_INV, .send_flags = IBV_SEND_SIGNALED,
 		.invalidate_rkey = rkey,
 	};
-	int ret;
+	int ret = ibv_post_send(end->qp, &wr, &bad);
 
-	ret = ibv_post_send(end->qp, &wr, &bad);
-	if (ret)
-		return odp_fail(ret, "posting LOCAL_INV: %s", strerror(ret));
-	return odp_wait(end, wc, ODP_WAIT_MS);
+	return ret ? odp_fail(ret, "posting LOCAL_INV: %s", strerror(ret)) :
+		     odp_wait(end, wc, ODP_WAIT_MS);
 }
 
-/* Invalidate the key of an MR; @status of the request, and of its receive. */
+/* Invalidate the key of an MR: how the request ends, and its receive. */
 static int invalidate_mr(struct ctx *ctx, const struct test *test, enum access access,
-			 enum ibv_wc_status status[2])
+			 struct ibv_wc wc[2])
 {
-	struct odp_pair pair = {};
-	struct ibv_wc wc[2] = {};
-	struct request req;
-	struct scene scene;
+	struct request *req = &ctx->req;
 	int ret;
 
-	ret = scene_open(ctx, &scene, access, random_kind(ctx), RIGHTS, SOUND);
+	memset(wc, 0, 2 * sizeof(*wc));
+	ret = scene_open(ctx, access, random_kind(ctx), RIGHTS, SOUND);
 	if (ret)
-		goto out;
-	req = scene_request(ctx, &scene, test->op, GOOD, 3000);
-	req.imm = req.rkey;
-	ret = connect_rc(&pair, &ctx->dev, req.mtu, false, QP_RIGHTS);
-	if (!ret && test->op == SEND_INV) {
-		ret = post_receive(&pair, &req);
-		if (!ret)
-			ret = post(&pair.local, &req);
-		if (!ret)
-			ret = odp_wait(&pair.local, &wc[0], ODP_WAIT_MS);
-		if (!ret)
-			ret = odp_wait(&pair.remote, &wc[1], ODP_WAIT_MS);
-	} else if (!ret) {
-		ret = local_inv(&pair.local, req.rkey, &wc[0]);
-	}
-	odp_disconnect(&pair);
-	status[0] = wc[0].status;
-	status[1] = wc[1].status;
-	/* The message is in its receive before the key is looked at. */
+		return ret;
+	scene_request(ctx, test->op, GOOD, 3000);
+	req->imm = req->rkey;
+	ret = take_pair(ctx, test, QP_RIGHTS);
 	if (!ret && test->op == SEND_INV)
-		ret = accept_partial(&req, req.remote, req.remote_at, req.local, req.local_at,
-				     req.length, true);
-	if (!ret)
-		ret = check_both(&scene.target, &scene.peer);
-	if (ret)
-		ret = explain(ret, test, &req);
-	else
-		ret = works(ctx, test, &scene, WRITE, GOOD, 3 * PAGE);
-out:
-	scene_close(&scene);
-	return ret;
+		ret = post_receive(ctx->pair, req) ?: post(&ctx->pair->local, req) ?:
+		      odp_wait(&ctx->pair->local, &wc[0], ODP_WAIT_MS) ?:
+		      odp_wait(&ctx->pair->remote, &wc[1], ODP_WAIT_MS);
+	else if (!ret)
+		ret = local_inv(&ctx->pair->local, req->rkey, &wc[0]);
+	/* The message is there before the key is looked at. */
+	return ret ?: drop_pairs(ctx) ?:
+	       (test->op == SEND_INV ? accept_partial(ctx, req->length) : 0) ?:
+	       check_both(ctx) ?: works(ctx, test, WRITE, GOOD, 3 * PAGE);
 }
 
 /* Users' MRs cannot be invalidated, and ODP is no exception. */
 static int refuse_invalidation(struct ctx *ctx, const struct test *test)
 {
-	enum ibv_wc_status pinned[2], odp[2];
+	struct ibv_wc pinned[2], odp[2];
 	int ret;
 
-	ret = invalidate_mr(ctx, test, PINNED, pinned);
-	if (!ret)
-		ret = invalidate_mr(ctx, test, test->access, odp);
-	if (ret || ((odp[0] || odp[1]) && odp[0] == pinned[0] && odp[1] == pinned[1]))
+	ret = invalidate_mr(ctx, test, PINNED, pinned) ?:
+	      invalidate_mr(ctx, test, test->access, odp);
+	if (ret || ((odp[0].status || odp[1].status) && odp[0].status == pinned[0].status &&
+		    odp[1].status == pinned[1].status))
 		return ret;
-	return odp_fail(EPROTO, "%s of an MR's key: \"%s\", its receive \"%s\"; pinned \"%s\", \"%s\"",
+	return odp_fail(EPROTO, "%s of an MR's key: \"%s\", its receive \"%s\"; pinned: \"%s\", \"%s\"",
 			test->op == SEND_INV ? "SEND with invalidate" : "LOCAL_INV",
-			ibv_wc_status_str(odp[0]), ibv_wc_status_str(odp[1]),
-			ibv_wc_status_str(pinned[0]), ibv_wc_status_str(pinned[1]));
+			ibv_wc_status_str(odp[0].status), ibv_wc_status_str(odp[1].status),
+			ibv_wc_status_str(pinned[0].status), ibv_wc_status_str(pinned[1].status));
+}
+
+/* A window of type @type, and a write through it that is still to be sent. */
+static int open_window(struct ctx *ctx, const struct test *test, enum ibv_mw_type type, int rights,
+		       enum ibv_wc_status wanted)
+{
+	int ret;
+
+	ret = drop_pairs(ctx);
+	scene_request(ctx, WRITE, GOOD, 3000);
+	ret = ret ?: take_pair(ctx, test, QP_RIGHTS) ?:
+	      bind_window(ctx, &ctx->target, type, GOOD, 3000, rights, wanted);
+	use_key(ctx);
+	return ret;
 }
 
 static int invalidate_window(struct ctx *ctx, const struct test *test)
 {
-	struct odp_pair pair = {};
-	struct key key = {};
-	struct scene scene;
-	struct request req;
 	struct ibv_wc wc;
 	int ret;
 
-	ret = scene_open(ctx, &scene, test->access, random_kind(ctx), RIGHTS | IBV_ACCESS_MW_BIND,
-			 SOUND);
-	if (ret)
-		goto out;
-	req = scene_request(ctx, &scene, WRITE, GOOD, 3000);
-	ret = connect_rc(&pair, &ctx->dev, req.mtu, false, QP_RIGHTS);
-	if (!ret)
-		ret = bind_window(&key, &pair, &scene.target, IBV_MW_TYPE_2, GOOD, 3000, RIGHTS,
-				  IBV_WC_SUCCESS);
-	use_key(&req, &key);
-	if (!ret)
-		ret = carry(&pair, &req);
-	if (!ret) {
-		apply(&req);
-		ret = local_inv(&pair.remote, key.rkey, &wc);
-	}
+	ret = scene_open(ctx, test->access, random_kind(ctx), RIGHTS | IBV_ACCESS_MW_BIND,
+			 SOUND) ?:
+	      open_window(ctx, test, IBV_MW_TYPE_2, RIGHTS, IBV_WC_SUCCESS) ?: carry(ctx) ?:
+	      local_inv(&ctx->pair->remote, ctx->key.rkey, &wc);
 	if (!ret && (wc.status || wc.opcode != IBV_WC_LOCAL_INV))
 		ret = odp_fail(EPROTO, "LOCAL_INV of a window's key: \"%s\", opcode %d",
 			       ibv_wc_status_str(wc.status), wc.opcode);
-	if (!ret)
-		ret = want_refused(&pair, &req, REMOTE_REFUSAL, FLUSHED);
-	ret = key_close(&key, ret);
-	odp_disconnect(&pair);
-	if (!ret)
-		ret = check_both(&scene.target, &scene.peer);
-	if (ret)
-		ret = explain(ret, test, &req);
-	else
-		ret = works(ctx, test, &scene, WRITE, GOOD, 3 * PAGE);
-out:
-	scene_close(&scene);
-	return ret;
+	return ret ?: want_refused(ctx, REMOTE_REFUSAL, FLUSHED) ?: check_both(ctx) ?:
+	       works(ctx, test, WRITE, GOOD, 3 * PAGE);
 }
 
-/* An MR that was not registered for windows. */
+/* To an MR that was not registered for windows. */
 static int refuse_bind(struct ctx *ctx, const struct test *test)
 {
-	struct odp_pair pair = {};
-	struct key key = {};
-	struct scene scene;
 	int type, ret;
 
-	ret = scene_open(ctx, &scene, test->access, random_kind(ctx), RIGHTS, SOUND);
-	for (type = IBV_MW_TYPE_1; type <= IBV_MW_TYPE_2 && !ret; type++) {
-		ret = connect_rc(&pair, &ctx->dev, below(ctx, ARRAY_SIZE(mtus)), false, QP_RIGHTS);
-		if (!ret)
-			ret = bind_window(&key, &pair, &scene.target, type, GOOD, PAGE, RIGHTS,
-					  IBV_WC_MW_BIND_ERR);
-		ret = key_close(&key, ret);
-		odp_disconnect(&pair);
-		if (!ret)
-			ret = works(ctx, test, &scene, WRITE, GOOD, 3 * PAGE);
-	}
-	scene_close(&scene);
+	ret = scene_open(ctx, test->access, random_kind(ctx), RIGHTS, SOUND);
+	for (type = IBV_MW_TYPE_1; type <= IBV_MW_TYPE_2 && !ret; type++)
+		ret = open_window(ctx, test, type, RIGHTS, IBV_WC_MW_BIND_ERR) ?:
+		      drop_pairs(ctx) ?: works(ctx, test, WRITE, GOOD, 3 * PAGE);
 	return ret;
 }
 
-/* One that a window is bound to, which goes on. */
+static int want_bound(struct ctx *ctx, enum ibv_mw_type type)
+{
+	int err = ibv_dereg_mr(ctx->target.mr.mr);
+
+	if (err == EINVAL)
+		return 0;
+	if (!err)
+		ctx->target.mr.mr = NULL;
+	return odp_fail(EPROTO, "ibv_dereg_mr with a type %d window: %s, should be EINVAL", type,
+			err ? strerror(err) : "success");
+}
+
+/* An MR that a window is bound to goes on, until that is gone. */
 static int refuse_dereg(struct ctx *ctx, const struct test *test)
 {
-	struct odp_pair pair = {};
-	struct key key = {};
-	struct request req;
-	struct scene scene;
-	int type, err, ret;
+	int type, ret;
 
-	ret = scene_open(ctx, &scene, test->access, random_kind(ctx), RIGHTS | IBV_ACCESS_MW_BIND,
-			 SOUND);
-	for (type = IBV_MW_TYPE_1; type <= IBV_MW_TYPE_2 && !ret; type++) {
-		req = scene_request(ctx, &scene, WRITE, GOOD, 3000);
-		ret = connect_rc(&pair, &ctx->dev, req.mtu, false, QP_RIGHTS);
-		if (!ret)
-			ret = bind_window(&key, &pair, &scene.target, type, GOOD, 3000, RIGHTS,
-					  IBV_WC_SUCCESS);
-		use_key(&req, &key);
-		err = ret ? 0 : ibv_dereg_mr(scene.target.mr.mr);
-		if (!ret && err != EINVAL)
-			ret = odp_fail(EPROTO, "ibv_dereg_mr with a type %d window: %s, should be EINVAL",
-				       type, err ? strerror(err) : "success");
-		if (!ret && !err)
-			scene.target.mr.mr = NULL;
-		if (!ret)
-			ret = carry(&pair, &req);
-		if (!ret)
-			apply(&req);
-		ret = key_close(&key, ret);
-		odp_disconnect(&pair);
-		if (ret)
-			ret = explain(ret, test, &req);
-		else
-			ret = works(ctx, test, &scene, WRITE, GOOD, 3 * PAGE);
-	}
-	if (!ret)
-		ret = odp_dereg(&scene.target.mr);
-	scene_close(&scene);
-	return ret;
+	ret = scene_open(ctx, test->access, random_kind(ctx), RIGHTS | IBV_ACCESS_MW_BIND, SOUND);
+	for (type = IBV_MW_TYPE_1; type <= IBV_MW_TYPE_2 && !ret; type++)
+		ret = open_window(ctx, test, type, RIGHTS, IBV_WC_SUCCESS) ?:
+		      want_bound(ctx, type) ?: carry(ctx) ?: drop_pairs(ctx) ?:
+		      works(ctx, test, WRITE, GOOD, 3 * PAGE);
+	return ret ?: odp_dereg(&ctx->target.mr);
 }
 
-/* --- flushes that are not a message's ------------------------------------------------------------ */
+/* --- flushes that are not a message's ------------------------------------------------ */
 
 /* What cannot be persistent cannot be pinned to be so. */
 static int refuse_flush_mr(struct ctx *ctx, const struct test *test)
 {
-	struct side side;
-	int ret;
+	int ret = side_open(ctx, &ctx->target, "volatile", random_kind(ctx), SCENE, test->access,
+			    RIGHTS | IBV_ACCESS_FLUSH_PERSISTENT);
 
-	ret = side_open(ctx, &side, "volatile", random_kind(ctx), SCENE, test->access,
-			RIGHTS | IBV_ACCESS_FLUSH_PERSISTENT);
-	side_close(&side);
 	if (ret == -EINVAL)
 		return 0;
-	return odp_fail(EPROTO, "volatile memory with IBV_ACCESS_FLUSH_PERSISTENT: %s, should be EINVAL",
-			ret ? odp_error() : "registered");
+	if (!ret)
+		return odp_fail(EPROTO, "volatile memory was registered with IBV_ACCESS_FLUSH_PERSISTENT");
+	return explain(ret, "that should be EINVAL");
 }
 
-/* Without a message before it. For the whole MR there is no length. */
-static int flush(struct ctx *ctx, const struct test *test, struct side *side, enum op op,
-		 size_t at, size_t length, uint8_t level)
+/* No write before it. For the whole MR there is no address, and no length. */
+static int flush(struct ctx *ctx, const struct test *test, enum op op, size_t at, size_t length,
+		 uint8_t level)
 {
-	struct request req = {
-		.op = op, .mtu = below(ctx, ARRAY_SIZE(mtus)), .local = side, .remote = side,
-		.remote_at = at, .length = length, .level = level,
-	};
-	struct key key = key_of(side);
-	struct odp_pair pair;
-	int ret;
+	struct request *req = &ctx->req;
 
-	use_key(&req, &key);
+	scene_request(ctx, op, at, length);
+	req->local = req->remote;
+	req->level = level;
 	if (level == IBV_FLUSH_MR)
-		req.remote_addr = 0;
-	ret = connect_rc(&pair, &ctx->dev, req.mtu, false, QP_RIGHTS);
-	if (!ret)
-		ret = post(&pair.local, &req);
-	if (!ret)
-		ret = want_done(&pair.local, &req, ODP_WAIT_MS);
-	odp_disconnect(&pair);
-	return ret ? explain(ret, test, &req) : 0;
+		req->remote_addr = 0;
+	return take_pair(ctx, test, QP_RIGHTS) ?: post(&ctx->pair->local, req) ?:
+	       want_done(&ctx->pair->local, req, ODP_WAIT_MS);
 }
 
 static int flush_whole(struct ctx *ctx, const struct test *test)
 {
 	static const enum op both[] = { FLUSH_PERSISTENT, FLUSH_GLOBAL };
-	struct scene scene;
-	size_t i;
-	int ret;
+	int i, ret;
 
-	ret = scene_open(ctx, &scene, test->access, ODP_MEM_FSDAX, RIGHTS | FLUSH_RIGHTS, SOUND);
-	for (i = 0; i < 4 && !ret; i++) {
-		/* In the second round some of it is a hole of the file. */
-		if (i == 2)
-			ret = lose(ctx, &scene.target, GOOD, 5 * PAGE);
-		if (!ret)
-			ret = works(ctx, test, &scene, WRITE, GOOD, 3 * PAGE);
-		if (!ret)
-			ret = flush(ctx, test, &scene.target, both[i % 2], 0, 0, IBV_FLUSH_MR);
-		if (!ret)
-			ret = check_both(&scene.target, &scene.peer);
-	}
-	scene_close(&scene);
+	ret = scene_open(ctx, test->access, ODP_MEM_FSDAX, RIGHTS | FLUSH_RIGHTS, SOUND);
+	for (i = 0; i < 8 && !ret; i++)
+		ret = works(ctx, test, WRITE, GOOD, 3 * PAGE) ?:
+		      flush(ctx, test, both[i % 2], 0, 0, IBV_FLUSH_MR) ?: check_both(ctx) ?:
+		      lose(ctx, &ctx->target, GOOD, 5 * PAGE);
 	return ret;
 }
 
 /* Nobody has written there, and nobody does. */
 static int flush_hole(struct ctx *ctx, const struct test *test)
 {
-	struct side side;
-	int ret;
-
-	ret = side_open(ctx, &side, "hole", ODP_MEM_FSDAX, ARENA, test->access,
-			RIGHTS | FLUSH_RIGHTS);
-	if (!ret)
-		ret = flush(ctx, test, &side, FLUSH_PERSISTENT, 3 * PAGE + 5, ARENA / 2 + 77,
-			    IBV_FLUSH_RANGE);
-	if (!ret && test->access == EXPLICIT)
-		ret = flush(ctx, test, &side, FLUSH_PERSISTENT, 0, 0, IBV_FLUSH_MR);
-	if (!ret)
-		ret = check_all(&side);
-	side_close(&side);
-	return ret;
+	return side_open(ctx, &ctx->target, "hole", ODP_MEM_FSDAX, ARENA, test->access,
+			 RIGHTS | FLUSH_RIGHTS) ?:
+	       flush(ctx, test, FLUSH_PERSISTENT, 3 * PAGE + 5, ARENA / 2 + 77, IBV_FLUSH_RANGE) ?:
+	       (test->access == IMPLICIT ? 0 :
+		flush(ctx, test, FLUSH_PERSISTENT, 0, 0, IBV_FLUSH_MR)) ?:
+	       check_all(&ctx->target);
 }
 
-/* Longer than 32 bits count, with a page here and there. */
+/* Longer than 32 bits can count, of which there are three pages. */
 static int flush_large(struct ctx *ctx, const struct test *test)
 {
 	const size_t size = 5UL << 30, at = size - 3 * PAGE - 5;
-	struct side side = { .name = "large", .odp = true };
-	struct odp_pair pair = {};
-	struct scene scene;
+	struct side *side = &ctx->target;
+	void *addr;
 	int ret;
 
-	side.mem.addr = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			     MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (side.mem.addr == MAP_FAILED)
+	addr = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (addr == MAP_FAILED)
 		return guest_fail("mmap of 5 GiB");
-	ret = scene_open(ctx, &scene, PINNED, ODP_MEM_ANON, RIGHTS, SOUND);
-	if (!ret)
-		ret = odp_reg(&side.mr, &ctx->dev, side.mem.addr, size,
-			      RIGHTS | FLUSH_RIGHTS | IBV_ACCESS_ON_DEMAND);
-	side.iova = side.mr.iova;
-	if (!ret)
-		ret = connect_rc(&pair, &ctx->dev, 4, false, QP_RIGHTS);
-	if (!ret)
-		ret = odp_write(&pair, &scene.peer.mr, 0, &side.mr, at, 2 * PAGE);
-	odp_disconnect(&pair);
-	if (!ret)
-		ret = flush(ctx, test, &side, FLUSH_GLOBAL, 0, 0, IBV_FLUSH_MR);
-	if (!ret && !odp_compare(side_at(&side, at), scene.peer.mr.addr, 2 * PAGE, NULL))
+	*side = (struct side){
+		.name = "large", .odp = true, .length = size, .iova = (uintptr_t)addr,
+		.mem = { .addr = addr, .base = addr, .base_length = size },
+	};
+	ret = side_open(ctx, &ctx->peer, "peer", ODP_MEM_ANON, SCENE, PINNED, RIGHTS) ?:
+	      odp_reg(&side->mr, &ctx->dev, addr, size,
+		      RIGHTS | FLUSH_RIGHTS | IBV_ACCESS_ON_DEMAND);
+	if (ret)
+		return ret;
+	fill_range(ctx, &ctx->peer, 0, ctx->peer.mem.length);
+	ret = flush(ctx, test, FLUSH_GLOBAL, 0, 0, IBV_FLUSH_MR) ?:
+	      odp_write(ctx->pair, &ctx->peer.mr, 0, &side->mr, at, 2 * PAGE) ?:
+	      flush(ctx, test, FLUSH_GLOBAL, 0, 0, IBV_FLUSH_MR);
+	if (!ret && !odp_compare(side_at(side, at), ctx->peer.mr.addr, 2 * PAGE, NULL))
 		ret = odp_fail(EBADMSG, "what was written at %zu is not there", at);
-	odp_dereg(&side.mr);
-	scene_close(&scene);
-	munmap(side.mem.addr, size);
 	return ret;
 }
 
-/* --- capabilities -------------------------------------------------------------------------------- */
-
-/* All that is tested here is claimed. */
-static int report_caps(struct ctx *ctx, const struct test *test)
-{
-	const uint32_t ud = IBV_ODP_SUPPORT_SEND | IBV_ODP_SUPPORT_RECV | IBV_ODP_SUPPORT_SRQ_RECV;
-	const uint32_t uc = ud | IBV_ODP_SUPPORT_WRITE;
-	const uint32_t rc = uc | IBV_ODP_SUPPORT_READ | IBV_ODP_SUPPORT_ATOMIC |
-			    ODP_SUPPORT_FLUSH | ODP_SUPPORT_ATOMIC_WRITE;
-	const struct odp_dev *dev = &ctx->dev;
-
-	(void)test;
-	if (dev->odp_general == (IBV_ODP_SUPPORT | IBV_ODP_SUPPORT_IMPLICIT) &&
-	    dev->odp_rc == rc && dev->odp_uc == uc && dev->odp_ud == ud)
-		return 0;
-	return odp_fail(EPROTO, "ODP capabilities: general %#lx, RC %#x (should be %#x), UC %#x (%#x), UD %#x (%#x)",
-			dev->odp_general, dev->odp_rc, rc, dev->odp_uc, uc, dev->odp_ud, ud);
-}
-
-/* --- the list of tests ---------------------------------------------------------------------------- */
+/* --- the list of tests --------------------------------------------------------------- */
 
 #define MAX_TESTS	256
 
 static struct test tests[MAX_TESTS];
 static size_t test_count;
 
-static struct test *add(int (*run)(struct ctx *ctx, const struct test *test), enum access access,
-			const char *fmt, ...)
-	__attribute__((format(printf, 3, 4)));
-
-static struct test *add(int (*run)(struct ctx *ctx, const struct test *test), enum access access,
-			const char *fmt, ...)
+static struct test *add(int (*run)(struct ctx *ctx, const struct test *test), const char *prefix,
+			const char *name, enum access access)
 {
 	struct test *test = &tests[test_count++];
-	size_t length;
-	va_list args;
 
 	test->run = run;
 	test->access = access;
-	va_start(args, fmt);
-	vsnprintf(test->name, sizeof(test->name), fmt, args);
-	va_end(args);
-	length = strlen(test->name);
-	snprintf(test->name + length, sizeof(test->name) - length, "_%s", access_names[access]);
+	test->transport = IBV_QPT_RC;
+	snprintf(test->name, sizeof(test->name), "%s_%s_%s", prefix, name, access_names[access]);
 	return test;
 }
 
 static void add_verbs(void)
 {
-	static const struct {
-		const char *name;
-		enum ibv_qp_type type;
-	} transports[] = { { "rc", IBV_QPT_RC }, { "uc", IBV_QPT_UC }, { "ud", IBV_QPT_UD } };
+	static const char *const transports[] = {
+		[IBV_QPT_RC] = "rc", [IBV_QPT_UC] = "uc", [IBV_QPT_UD] = "ud",
+	};
 	struct test *test;
-	int op, access;
-	size_t i;
+	int type, op, access;
 
-	for (i = 0; i < ARRAY_SIZE(transports); i++) {
+	for (type = IBV_QPT_RC; type <= IBV_QPT_UD; type++) {
 		for (op = 0; op < OPS; op++) {
-			if (!(ops[op].on >> transports[i].type & 1))
-				continue;
 			for (access = 0; access < ACCESSES; access++) {
-				if (BIT(access) & ANY_MW && !is_in(op, KEYED))
+				if (!(ops[op].on & BIT(type)) ||
+				    (is_window(access) && !is_in(op, KEYED)))
 					continue;
-				test = add(move_messages, access, "%s_%s", transports[i].name,
-					   ops[op].name);
-				test->transport = transports[i].type;
+				test = add(move_messages, transports[type], ops[op].name, access);
+				test->transport = type;
 				test->op = op;
 			}
 		}
 	}
 }
 
-static void add_partly(const char *name, enum op op, bool local, enum state state,
-		       unsigned int accesses)
-{
-	static const char *const states[] = { [HOLE] = "hole", [READONLY] = "readonly",
-					      [END] = "end" };
-	struct test *test;
-	int access;
-
-	for (access = 0; access < ACCESSES; access++) {
-		if (!(accesses & BIT(access)))
-			continue;
-		test = add(refuse_partly, access, "error_%s_%s", states[state], name);
-		test->op = op;
-		test->bad_is_local = local;
-		test->state = state;
-	}
-}
-
-static void add_errors(void)
+static void add_partly(void)
 {
 	const unsigned int odp = BIT(EXPLICIT) | BIT(IMPLICIT);
 	const unsigned int ends = BIT(EXPLICIT) | BIT(PINNED);
+	const struct {
+		const char *name;
+		enum op op;
+		bool local;
+		enum state state;
+		unsigned int accesses;
+	} rows[] = {
+		{ "hole_write", WRITE, false, HOLE, odp },
+		{ "hole_read", READ, false, HOLE, odp },
+		{ "hole_receive", SEND, false, HOLE, odp },
+		{ "hole_write_from", WRITE, true, HOLE, odp },
+		{ "hole_read_into", READ, true, HOLE, odp },
+		{ "hole_fetch_add_into", FETCH_ADD, true, HOLE, odp },
+		{ "readonly_write", WRITE, false, READONLY, odp },
+		{ "readonly_receive", SEND, false, READONLY, odp },
+		{ "readonly_read_into", READ, true, READONLY, odp },
+		{ "end_receive", SEND, false, END, ends },
+		{ "end_write_from", WRITE, true, END, ends },
+		{ "end_read_into", READ, true, END, ends },
+		{ "end_fetch_add_into", FETCH_ADD, true, END, ends },
+	};
+	struct test *test;
+	int access;
+	size_t i;
+
+	for (i = 0; i < ARRAY_SIZE(rows); i++) {
+		for (access = 0; access < ACCESSES; access++) {
+			if (!(rows[i].accesses & BIT(access)))
+				continue;
+			test = add(refuse_partly, "error", rows[i].name, access);
+			test->op = rows[i].op;
+			test->bad_is_local = rows[i].local;
+			test->state = rows[i].state;
+		}
+	}
+}
+
+static void add_refusals(void)
+{
 	int access;
 	size_t i;
 
 	for (i = 0; i < ARRAY_SIZE(refusals); i++)
 		for (access = 0; access < ACCESSES; access++)
 			if (refusals[i].accesses & BIT(access))
-				add(refuse, access, "error_%s", refusals[i].name)->refusal =
+				add(refuse, "error", refusals[i].name, access)->refusal =
 					&refusals[i];
-
-	add_partly("write", WRITE, false, HOLE, odp);
-	add_partly("read", READ, false, HOLE, odp);
-	add_partly("receive", SEND, false, HOLE, odp);
-	add_partly("write_from", WRITE, true, HOLE, odp);
-	add_partly("read_into", READ, true, HOLE, odp);
-	add_partly("fetch_add_into", FETCH_ADD, true, HOLE, odp);
-	add_partly("write", WRITE, false, READONLY, odp);
-	add_partly("receive", SEND, false, READONLY, odp);
-	add_partly("read_into", READ, true, READONLY, odp);
-	add_partly("receive", SEND, false, END, ends);
-	add_partly("write_from", WRITE, true, END, ends);
-	add_partly("read_into", READ, true, END, ends);
-	add_partly("fetch_add_into", FETCH_ADD, true, END, ends);
-
 	for (access = 0; access < ACCESSES; access++) {
-		if (!(ANY_MR & BIT(access)))
+		if (is_window(access))
 			continue;
-		add(invalidate_window, access, "error_invalidated_window");
-		add(refuse_bind, access, "error_bind");
-		add(refuse_dereg, access, "error_dereg_bound");
+		add(invalidate_window, "error", "invalidated_window", access);
+		add(refuse_bind, "error", "bind", access);
+		add(refuse_dereg, "error", "dereg_bound", access);
 		if (access == PINNED)
 			continue;
-		/* OPS: LOCAL_INV */
-		add(refuse_invalidation, access, "error_local_inv_mr")->op = SEND;
-		add(refuse_invalidation, access, "error_send_inv_mr")->op = SEND_INV;
+		add(refuse_invalidation, "error", "local_inv_mr", access);
+		add(refuse_invalidation, "error", "send_inv_mr", access)->op = SEND_INV;
 	}
-	add(refuse_flush_mr, PINNED, "error_flush_register");
+	add(refuse_flush_mr, "error", "flush_register", PINNED);
 }
 
 static void add_rest(void)
 {
-	static const enum access accesses[] = { EXPLICIT, IMPLICIT };
-	size_t i;
+	static const char *const besides[] = { "against_cpu", "while_protected", "beside_pinned" };
+	int access, beside;
 
-	add(report_caps, EXPLICIT, "caps_report");
-	add(add_beside_cpu, PINNED, "rc_atomic_against_cpu");
-	for (i = 0; i < ARRAY_SIZE(accesses); i++) {
-		add(add_beside_cpu, accesses[i], "rc_atomic_against_cpu");
-		add(add_beside_protection, accesses[i], "rc_atomic_while_protected");
-		add(add_beside_pinned, accesses[i], "rc_atomic_beside_pinned");
-		add(flush_hole, accesses[i], "rc_flush_hole");
+	for (access = EXPLICIT; access <= IMPLICIT; access++) {
+		for (beside = 0; beside < (int)ARRAY_SIZE(besides); beside++)
+			add(add_up, "rc_atomic", besides[beside], access)->beside = beside;
+		add(flush_hole, "rc_flush", "hole", access);
 	}
-	add(flush_whole, EXPLICIT, "rc_flush_whole");
-	add(flush_whole, PINNED, "rc_flush_whole");
-	add(flush_large, EXPLICIT, "rc_flush_large");
+	add(add_up, "rc_atomic", besides[A_CPU], PINNED);
+	add(flush_whole, "rc_flush", "whole", EXPLICIT);
+	add(flush_whole, "rc_flush", "whole", PINNED);
+	add(flush_large, "rc_flush", "large", EXPLICIT);
 }
 
-/* --- running them --------------------------------------------------------------------------------- */
+/* --- running them -------------------------------------------------------------------- */
 
 static const char *name_test(size_t i)
 {
@@ -2056,27 +1810,41 @@ static void close_ctx(void *arg)
 {
 	struct ctx *ctx = arg;
 
-	drop_pairs(ctx);
 	odp_close(&ctx->dev);
+}
+
+/* Say what the message was that failed. */
+static int describe(const struct ctx *ctx, const struct test *test, int ret)
+{
+	const struct request *req = &ctx->req;
+	const struct side *local = req->local, *remote = req->remote;
+
+	if (!local)
+		return ret;
+	return explain(ret, "%s (%s) of %zu bytes, MTU %d, local: %s %s memory at %zu, remote: %s %s at %zu, address %#lx, rkey %#x",
+		       ops[req->op].name, access_names[test->access], req->length, mtus[req->mtu],
+		       local->odp ? "ODP" : "pinned", odp_mem_name(local->mem.kind), req->local_at,
+		       remote->odp ? "ODP" : "pinned", odp_mem_name(remote->mem.kind),
+		       req->remote_at, req->remote_addr, req->rkey);
 }
 
 static int run_test(void *arg, size_t i, uint64_t seed)
 {
+	const struct test *test = &tests[i];
 	struct ctx *ctx = arg;
 	int ret;
 
-	if (tests[i].access != PINNED && !ctx->odp)
+	if (test->access != PINNED && !ctx->odp)
 		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	ctx->rng = seed;
-	ret = tests[i].run(ctx, &tests[i]);
-	/* The next one's are of another kind. */
-	drop_pairs(ctx);
-	return ret;
+	ret = describe(ctx, test, test->run(ctx, test));
+	return ret ? (close_all(ctx), ret) : close_all(ctx);
 }
 
+/* run_test() has closed everything. */
 static int recover(void *arg)
 {
-	drop_pairs(arg);
+	(void)arg;
 	return 0;
 }
 
@@ -2085,7 +1853,7 @@ int main(int argc, char **argv)
 	struct ctx ctx = { .iterations = 16 };
 	struct suite suite = {
 		.program = "test-surface",
-		.about = "Byte-exact test of every verb on ODP regions and through memory windows.\n"
+		.about = "Byte-exact test of every verb on ODP regions and through windows.\n"
 			 "SURFACE_ALL=1 in the environment: every combination, not a sample.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
@@ -2099,6 +1867,7 @@ int main(int argc, char **argv)
 
 	add_rest();
 	add_verbs();
-	add_errors();
+	add_partly();
+	add_refusals();
 	return suite_main(&suite, argc, argv);
 }
