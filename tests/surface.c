@@ -28,6 +28,7 @@
  */
 #define _GNU_SOURCE
 #include "guest.h"
+#include "rc.h"
 #include "suite.h"
 
 #include <errno.h>
@@ -233,91 +234,20 @@ static int explain(int ret, const char *fmt, ...)
 
 /* --- queue pairs --------------------------------------------------------------------- */
 
-static int create_end(struct odp_end *end, struct odp_dev *dev, bool srq)
-{
-	struct ibv_srq_init_attr srq_init = { .attr = { .max_wr = 64, .max_sge = 4 } };
-	struct ibv_qp_init_attr_ex init = {
-		.qp_type = IBV_QPT_RC,
-		.cap = {
-			.max_send_wr = 64, .max_recv_wr = 64, .max_send_sge = 4, .max_recv_sge = 4,
-		},
-		.comp_mask = IBV_QP_INIT_ATTR_PD | IBV_QP_INIT_ATTR_SEND_OPS_FLAGS,
-		.pd = dev->pd,
-		.send_ops_flags = IBV_QP_EX_WITH_ATOMIC_FETCH_AND_ADD |
-				  IBV_QP_EX_WITH_ATOMIC_CMP_AND_SWP |
-				  IBV_QP_EX_WITH_ATOMIC_WRITE | IBV_QP_EX_WITH_FLUSH,
-	};
-
-	errno = 0;
-	end->cq = ibv_create_cq(dev->ctx, 128, NULL, NULL, 0);
-	if (!end->cq)
-		return guest_fail("ibv_create_cq");
-	if (srq) {
-		end->srq = ibv_create_srq(dev->pd, &srq_init);
-		if (!end->srq)
-			return guest_fail("ibv_create_srq");
-	}
-	init.send_cq = end->cq;
-	init.recv_cq = end->cq;
-	init.srq = end->srq;
-	end->qp = ibv_create_qp_ex(dev->ctx, &init);
-	return end->qp ? 0 : guest_fail("ibv_create_qp_ex");
-}
-
-static int connect_end(struct odp_end *end, struct odp_dev *dev, uint32_t peer, size_t mtu,
-		       int rights)
-{
-	static const struct {
-		enum ibv_qp_state state;
-		int mask;
-	} steps[] = {
-		{ IBV_QPS_INIT, IBV_QP_PKEY_INDEX | IBV_QP_PORT | IBV_QP_ACCESS_FLAGS },
-		{ IBV_QPS_RTR, IBV_QP_AV | IBV_QP_PATH_MTU | IBV_QP_DEST_QPN | IBV_QP_RQ_PSN |
-			       IBV_QP_MAX_DEST_RD_ATOMIC | IBV_QP_MIN_RNR_TIMER },
-		{ IBV_QPS_RTS, IBV_QP_SQ_PSN | IBV_QP_TIMEOUT | IBV_QP_RETRY_CNT |
-			       IBV_QP_RNR_RETRY | IBV_QP_MAX_QP_RD_ATOMIC },
-	};
-	const struct odp_pair_attr common = ODP_PAIR_ATTR_INIT;
-	struct ibv_qp_attr attr = {
-		.port_num = dev->port,
-		.qp_access_flags = rights,
-		.path_mtu = IBV_MTU_256 + mtu,
-		.dest_qp_num = peer,
-		.max_rd_atomic = 16,
-		.max_dest_rd_atomic = 16,
-		.min_rnr_timer = 12,
-		.timeout = common.timeout,
-		.retry_cnt = common.retry_cnt,
-		.rnr_retry = common.rnr_retry,
-		.ah_attr = {
-			.is_global = 1,
-			.port_num = dev->port,
-			.grh = { .dgid = dev->gid, .sgid_index = dev->gid_index, .hop_limit = 64 },
-		},
-	};
-	size_t i;
-	int ret;
-
-	end->peer = peer;
-	for (i = 0; i < ARRAY_SIZE(steps); i++) {
-		attr.qp_state = steps[i].state;
-		ret = ibv_modify_qp(end->qp, &attr, IBV_QP_STATE | steps[i].mask);
-		if (ret)
-			return odp_fail(ret, "QP to state %d: %s", steps[i].state, strerror(ret));
-	}
-	return 0;
-}
-
 /* FLUSH and ATOMIC WRITE want more of a queue pair than odp_connect() gives it. */
 static int connect_rc(struct odp_pair *pair, struct odp_dev *dev, size_t mtu, bool srq, int rights)
 {
+	struct rc_attr attr = RC_ATTR_INIT;
 	int ret;
+
+	attr.mtu = mtus[mtu];
+	attr.rights = rights;
 
 	memset(pair, 0, sizeof(*pair));
 	pair->dev = dev;
-	ret = create_end(&pair->local, dev, srq) ?: create_end(&pair->remote, dev, srq) ?:
-	      connect_end(&pair->local, dev, pair->remote.qp->qp_num, mtu, rights) ?:
-	      connect_end(&pair->remote, dev, pair->local.qp->qp_num, mtu, rights);
+	ret = rc_create(&pair->local, dev, srq) ?: rc_create(&pair->remote, dev, srq) ?:
+	      rc_connect(&pair->local, dev, &dev->gid, pair->remote.qp->qp_num, &attr) ?:
+	      rc_connect(&pair->remote, dev, &dev->gid, pair->local.qp->qp_num, &attr);
 	if (ret)
 		odp_disconnect(pair);
 	return ret;
@@ -857,13 +787,16 @@ static int open_end(struct ctx *ctx, const struct test *test, struct side *side,
 		    bool remote)
 {
 	bool persistent = test->op == FLUSH_PERSISTENT && remote;
+	int rights = rights_of(test);
 
 	if (side->mr.mr)
 		return 0;
+	/* Only what is persistent can be pinned with that right. */
+	if (!remote)
+		rights &= ~IBV_ACCESS_FLUSH_PERSISTENT;
 	return side_open(ctx, side, remote ? "remote" : "local",
 			 persistent ? ODP_MEM_FSDAX : random_kind(ctx), ARENA,
-			 !odp ? PINNED : test->access == IMPLICIT ? IMPLICIT : EXPLICIT,
-			 rights_of(test));
+			 !odp ? PINNED : test->access == IMPLICIT ? IMPLICIT : EXPLICIT, rights);
 }
 
 static size_t pick_length(const struct test *test, const struct pick *pick)
@@ -1581,6 +1514,32 @@ static int refuse_dereg(struct ctx *ctx, const struct test *test)
 	return ret ?: odp_dereg(&ctx->target.mr);
 }
 
+/* A FLUSH needs one of the responder's resources, and here it has none. */
+static int refuse_flush(struct ctx *ctx, const struct test *test)
+{
+	struct rc_attr attr = RC_ATTR_INIT;
+	struct odp_pair *pair = &ctx->pairs[0];
+	int ret;
+
+	attr.rights = QP_RIGHTS;
+	attr.resources = 0;
+	ret = scene_open(ctx, test->access, random_kind(ctx), RIGHTS | IBV_ACCESS_FLUSH_GLOBAL,
+			 SOUND);
+	if (ret)
+		return ret;
+	scene_request(ctx, FLUSH_GLOBAL, GOOD, PAGE);
+	ctx->pair = pair;
+	pair->dev = &ctx->dev;
+	ret = rc_create(&pair->local, &ctx->dev, false) ?:
+	      rc_create(&pair->remote, &ctx->dev, false) ?:
+	      rc_connect(&pair->local, &ctx->dev, &ctx->dev.gid, pair->remote.qp->qp_num, &attr) ?:
+	      rc_connect(&pair->remote, &ctx->dev, &ctx->dev.gid, pair->local.qp->qp_num, &attr) ?:
+	      post(&pair->local, &ctx->req) ?:
+	      want_status(&pair->local, "a FLUSH without a resource",
+			  1 << IBV_WC_REM_INV_REQ_ERR);
+	return ret ?: drop_pairs(ctx) ?: works(ctx, test, WRITE, GOOD, 3 * PAGE);
+}
+
 /* --- flushes that are not a message's ------------------------------------------------ */
 
 /* What cannot be persistent cannot be pinned to be so. */
@@ -1769,6 +1728,8 @@ static void add_refusals(void)
 		add(refuse_invalidation, "error", "send_inv_mr", access)->op = SEND_INV;
 	}
 	add(refuse_flush_mr, "error", "flush_register", PINNED);
+	add(refuse_flush, "error", "flush_no_resource", EXPLICIT);
+	add(refuse_flush, "error", "flush_no_resource", PINNED);
 }
 
 static void add_rest(void)
