@@ -16,7 +16,7 @@ KCSAN := $(if $(LIST)$(KERNEL),,kcsan)
 
 help: ## these targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(firstword $(MAKEFILE_LIST)) | expand -t 12
-	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|debug|kcsan|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= BUILD= JOBS='
+	@echo 'Variables: T="TEST..." LIST=1 KERNEL=stock|tree|debug|kcsan|BZIMAGE|SOURCE QUICK=1 DIRTY=1 A= B= SECONDS= SEED= BUILD= JOBS='
 
 deps: ## install the Debian packages that are missing
 	@rm -f $(STAGES)
@@ -43,6 +43,9 @@ check: $(PREPARE) $(DEBUG) ## all tests for a landing, under an hour from nothin
 	@$(RUN) --stage check
 check-long: $(PREPARE) $(DEBUG) $(KCSAN) ## what does not fit into check as well: hours
 	@$(RUN) --stage long
+torture: tree rdma-core userspace ## random RDMA and mm operations: SECONDS=60, SEED=N to repeat a run
+	@tests/vm/run --pmem 256M --swap 256M --timeout 0 -- $(BUILD)/bin/odp-torture --threads 2 \
+		--noise --seconds $(or $(SECONDS),60) $(and $(SEED),--seed $(SEED))
 perf: tree userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
 	@perf/run $(and $(QUICK),--quick)
 compare: kernel userspace ## benchmark kernels A= and B=, each a bzImage, stock or tree
@@ -55,4 +58,4 @@ clean: ## remove everything that was built
 	rm -rf $(BUILD)
 
 .NOTPARALLEL:
-.PHONY: help deps kernel stock tree debug kcsan userspace rdma-core demo smoke check check-long perf compare series refresh clean
+.PHONY: help deps kernel stock tree debug kcsan userspace rdma-core demo smoke check check-long torture perf compare series refresh clean

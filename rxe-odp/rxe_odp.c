@@ -15,6 +15,7 @@
 #include <linux/dax.h>
 #include <linux/hugetlb_inline.h>
 #include <linux/libnvdimm.h>
+#include <linux/memremap.h>
 #include <linux/mm_mirror.h>
 #include <linux/sched/mm.h>
 #include <linux/sched/signal.h>
@@ -49,12 +50,12 @@ void rxe_odp_init_device(struct rxe_dev *rxe)
 		IB_ODP_SUPPORT_SEND | IB_ODP_SUPPORT_RECV |
 		IB_ODP_SUPPORT_WRITE | IB_ODP_SUPPORT_READ |
 		IB_ODP_SUPPORT_ATOMIC | IB_ODP_SUPPORT_SRQ_RECV |
-		IB_ODP_SUPPORT_FLUSH;
+		RXE_ODP_SUPPORT_FLUSH;
 	if (IS_ENABLED(CONFIG_64BIT)) {
 		/* user space says SIZE_MAX where rxe_odp_is_implicit() wants U64_MAX */
 		caps->general_caps |= IB_ODP_SUPPORT_IMPLICIT;
 		caps->per_transport_caps.rc_odp_caps |=
-			IB_ODP_SUPPORT_ATOMIC_WRITE;
+			RXE_ODP_SUPPORT_ATOMIC_WRITE;
 	}
 	caps->per_transport_caps.uc_odp_caps =
 		IB_ODP_SUPPORT_SEND | IB_ODP_SUPPORT_RECV |
@@ -382,7 +383,8 @@ static int flush_bytes(struct page *page, unsigned int offset, void *arg)
 	u8 *va;
 
 	if (!rxe_is_pmem_page(page))
-		return folio_test_anon(page_folio(page)) ? -EFAULT : -ENODATA;
+		return folio_test_anon(page_folio(page)) ||
+		       is_zone_device_page(page) ? -EFAULT : -ENODATA;
 	va = kmap_local_page(page) + offset;
 	arch_wb_cache_pmem(va, bytes);
 	kunmap_local(va);
@@ -459,12 +461,13 @@ int rxe_odp_flush_pmem(struct rxe_mr *mr, u64 iova, u64 length,
 
 	for (va = start + wait->done; va < end; va += bytes) {
 		bytes = min(end - va, PAGE_SIZE - offset_in_page(va));
-		/* A fault of what is there is over at once */
-		if (time_after(jiffies, until))
-			err = rxe_odp_park(mr->odp, va, va + bytes, va + bytes,
-					   MM_MIRROR_FAULT_READ, wait);
-		else
+		if (time_after(jiffies, until)) {
+			/* Waits for nothing, but its next turn */
+			rxe_sched_task(wait->task);
+			err = -EAGAIN;
+		} else {
 			err = flush_piece(mr, va, bytes, end, wait);
+		}
 		if (err)
 			break;
 		cond_resched();

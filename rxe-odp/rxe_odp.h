@@ -16,6 +16,10 @@
 #define RXE_ODP_MAX_QUEUED	(RXE_MAX_UNACKED_PSNS + 32)
 #define RXE_ODP_MAX_DATAGRAMS	(RXE_INFLIGHT_SKBS_PER_QP_HIGH / 2)
 
+/* Bits of odp_caps that enum ib_odp_transport_cap_bits does not have yet */
+#define RXE_ODP_SUPPORT_FLUSH		BIT(6)
+#define RXE_ODP_SUPPORT_ATOMIC_WRITE	BIT(7)
+
 /* How long a responder that waits for a fault tells its requester nothing */
 #define RXE_ODP_SILENCE_MS	10
 

@@ -88,6 +88,7 @@ struct rxe_odp_fault {
 	struct list_head	entry;		/* in odp->faults */
 	struct list_head	turn;		/* in running or queued of odp->mm */
 	struct list_head	waits;
+	struct rxe_odp_wait	*first;		/* only to compare */
 	struct work_struct	work;
 	struct task_struct	*worker;	/* while it takes signals */
 	bool			started;
@@ -244,12 +245,8 @@ static void wait_leave(struct rxe_odp_wait *wait)
 		return;
 	list_del(&wait->entry);
 	wait->fault = NULL;
-	if (!list_empty(&fault->waits))
-		return;
-	if (!fault->prefetch)
+	if (list_empty(&fault->waits))
 		fault_cancel(fault);
-	else if (!list_empty(&fault->odp->mm->queued))
-		fault_give_way(fault);
 }
 
 /**
@@ -384,7 +381,6 @@ static bool fault_begin(struct rxe_odp_fault *fault)
 static bool fault_end(struct rxe_odp_fault *fault, int err)
 {
 	struct rxe_odp_mm *odp_mm = fault->odp->mm;
-	struct rxe_odp_wait *wait, *next_wait;
 	struct rxe_odp_fault *next;
 	bool end;
 
@@ -397,9 +393,6 @@ static bool fault_end(struct rxe_odp_fault *fault, int err)
 		list_del(&fault->turn);
 		odp_mm->nr_prefetches -= fault->prefetch;
 	} else {
-		/* Who needs it gets a fault of its own, in its own turn */
-		list_for_each_entry_safe(wait, next_wait, &fault->waits, entry)
-			wait_wake(wait, 0);
 		fault->started = false;
 		fault->gives_way = false;
 		list_move_tail(&fault->turn, &odp_mm->queued);
@@ -457,17 +450,24 @@ static void odp_watch(struct work_struct *work)
 		queue_delayed_work(system_wq, &odp_watch_work, RXE_ODP_WATCH);
 }
 
+/*
+ * A fault that @wait can wait for: one for just these pages, or its own, which has
+ * gone on to them. Another one's may be stuck at a page that is not needed here,
+ * and so may a prefetch.
+ */
 static struct rxe_odp_fault *fault_find(struct rxe_odp *odp,
 					unsigned long start, unsigned long end,
-					enum mm_mirror_fault_kind kind)
+					enum mm_mirror_fault_kind kind,
+					struct rxe_odp_wait *wait)
 {
 	struct rxe_odp_fault *fault;
 
 	lockdep_assert_held(&odp_lock);
 	list_for_each_entry(fault, &odp->faults, entry)
 		if (fault->at <= start && end <= fault->until &&
-		    (!fault->prefetch ||
-		     (fault->started && !fault->gives_way)) &&
+		    (fault->first == wait ||
+		     (fault->at == start && fault->until == end)) &&
+		    !fault->prefetch &&
 		    (fault->kind == kind ||
 		     fault->kind == MM_MIRROR_FAULT_WRITE))
 			return fault;
@@ -613,11 +613,12 @@ int rxe_odp_park(struct rxe_odp *odp, unsigned long start, unsigned long need,
 	/* There is nobody to report to that this cannot be allocated */
 	new = kzalloc(sizeof(*new), GFP_KERNEL | __GFP_NOFAIL);
 	fault_init(new, start, need, PAGE_ALIGN(end), kind);
+	new->first = wait;
 
 	spin_lock(&odp_lock);
 	stopped = wait->stopped;
 	if (!stopped) {
-		fault = fault_find(odp, start, need, kind);
+		fault = fault_find(odp, start, need, kind, wait);
 		if (!fault) {
 			fault = new;
 			new = NULL;

@@ -124,7 +124,7 @@ static int bind_window(struct ctx *ctx)
 		.addr = ctx->remote_mr.iova + WINDOW_AT,
 		.length = WINDOW_LENGTH,
 		.mw_access_flags = (RIGHTS & ~IBV_ACCESS_LOCAL_WRITE) | IBV_ACCESS_ZERO_BASED |
-				   IBV_ACCESS_FLUSH_PERSISTENT,
+				   (ctx->remote_mr.access & IBV_ACCESS_FLUSH_PERSISTENT),
 	};
 	ret = ibv_post_send(ctx->pair.remote.qp, &wr, &bad);
 	return ret ? odp_fail(ret, "posting the bind: %s", strerror(ret)) :

@@ -1464,6 +1464,7 @@ static int open_window(struct ctx *ctx, const struct test *test, enum ibv_mw_typ
 static int invalidate_window(struct ctx *ctx, const struct test *test)
 {
 	struct ibv_wc wc;
+	uint32_t rkey;
 	int ret;
 
 	ret = scene_open(ctx, test->access, random_kind(ctx), RIGHTS | IBV_ACCESS_MW_BIND,
@@ -1473,8 +1474,13 @@ static int invalidate_window(struct ctx *ctx, const struct test *test)
 	if (!ret && (wc.status || wc.opcode != IBV_WC_LOCAL_INV))
 		ret = odp_fail(EPROTO, "LOCAL_INV of a window's key: \"%s\", opcode %d",
 			       ibv_wc_status_str(wc.status), wc.opcode);
-	return ret ?: want_refused(ctx, REMOTE_REFUSAL, FLUSHED) ?: check_both(ctx) ?:
-	       works(ctx, test, WRITE, GOOD, 3 * PAGE);
+	rkey = ctx->key.rkey;
+	ret = ret ?: want_refused(ctx, REMOTE_REFUSAL, FLUSHED) ?: check_both(ctx) ?:
+	      works(ctx, test, WRITE, GOOD, 3 * PAGE) ?:
+	      local_inv(&ctx->pair->remote, rkey, &wc);
+	if (!ret && !wc.status)
+		ret = odp_fail(EPROTO, "LOCAL_INV of a window that is not bound succeeded");
+	return ret ?: drop_pairs(ctx) ?: works(ctx, test, WRITE, GOOD, 3 * PAGE);
 }
 
 /* To an MR that was not registered for windows. */

@@ -40,11 +40,24 @@ int kind_find(const char *name)
 }
 
 /* At another I/O address each time: no decision depends on it. */
+/* A region of all memory, of which only the arena's part is used. */
+static int register_implicit(struct torture *t, struct arena *arena, size_t length)
+{
+	int ret = odp_reg(&arena->mr, t->dev, NULL, SIZE_MAX, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+
+	arena->mr.addr = arena_at(arena, arena->start);
+	arena->mr.iova = (uintptr_t)arena->mr.addr;
+	arena->mr.length = length;
+	return ret;
+}
+
 int arena_register(struct torture *t, struct arena *arena)
 {
 	size_t length = arena->mr.length;
 	uint64_t iova = (uintptr_t)arena_at(arena, arena->start);
 
+	if (t->dev->odp_general & IBV_ODP_SUPPORT_IMPLICIT && !below(t, 4))
+		return register_implicit(t, arena, length);
 	if (below(t, 2))
 		iova = (odp_random(&t->rng) >> 17 & -PAGE) | iova % PAGE;
 	return odp_reg_iova(&arena->mr, t->dev, arena_at(arena, arena->start), length, iova,
