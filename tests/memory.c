@@ -379,6 +379,9 @@ static int page_out(const struct ctx *ctx, const struct area *area)
 			return left < 0 ? left : cached;
 		if (!left && cached < (long)area->mem.length / 16)
 			return 0;
+		/* A page can be in a batch of another CPU's, which this empties. */
+		if (guest_write("/proc/sys/vm/compact_memory", "1"))
+			return -EIO;
 		if (odp_now() > deadline)
 			return odp_fail(EBUSY, "reclaim leaves %ld of %zu pages in memory, %ld KiB in the swap cache",
 					left, area_pages(area), cached >> 10);
