@@ -293,19 +293,6 @@ static int do_atomic_op(struct page *page, unsigned int offset, void *arg)
 	return 0;
 }
 
-#ifdef CONFIG_64BIT
-static int do_atomic_write(struct page *page, unsigned int offset, void *arg)
-{
-	u64 *va = kmap_local_page(page) + offset;
-	struct atomic_args *args = arg;
-
-	/* Pairs with whoever looks at the word: all prior operations are there */
-	smp_store_release(va, args->swap_add);
-	kunmap_local(va);
-	return 0;
-}
-#endif
-
 static int atomic_apply(struct rxe_mr *mr, u64 iova,
 			int (*fn)(struct page *page, unsigned int offset,
 				  void *arg),
@@ -355,6 +342,19 @@ int rxe_odp_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
 	return err;
 }
 
+#ifdef CONFIG_64BIT
+/* Only called for 64 bit architectures, see rxe_mr_do_atomic_write() */
+static int do_atomic_write(struct page *page, unsigned int offset, void *arg)
+{
+	u64 *va = kmap_local_page(page) + offset;
+	struct atomic_args *args = arg;
+
+	/* Pairs with whoever looks at the word: all prior operations are there */
+	smp_store_release(va, args->swap_add);
+	kunmap_local(va);
+	return 0;
+}
+
 /**
  * rxe_odp_atomic_write - ATOMIC WRITE to an ODP MR
  * @mr: the MR
@@ -368,14 +368,11 @@ int rxe_odp_atomic_op(struct rxe_mr *mr, u64 iova, int opcode, u64 compare,
 int rxe_odp_atomic_write(struct rxe_mr *mr, u64 iova, u64 value,
 			 struct rxe_odp_wait *wait)
 {
-#ifdef CONFIG_64BIT
 	struct atomic_args args = { .swap_add = value };
 
 	return atomic_apply(mr, iova, do_atomic_write, &args, wait);
-#else
-	return RESPST_ERR_UNSUPPORTED_OPCODE;
-#endif
 }
+#endif
 
 static int flush_bytes(struct page *page, unsigned int offset, void *arg)
 {
@@ -528,6 +525,25 @@ static int prefetch_now(struct rxe_odp *odp, unsigned long va,
 	return err == -EINVAL ? -EFAULT : err;
 }
 
+/* Look at a piece of advice, and unless @act is false follow it. */
+static int advise_piece(struct rxe_pd *pd, struct ib_sge *sge,
+			enum mm_mirror_fault_kind kind, bool now, bool act)
+{
+	struct rxe_odp *odp;
+	unsigned long va;
+	int err = 0;
+
+	odp = advised_odp(pd, sge, kind == MM_MIRROR_FAULT_WRITE, &va);
+	if (IS_ERR(odp))
+		return PTR_ERR(odp);
+	if (act && sge->length && now)
+		err = prefetch_now(odp, va, va + sge->length, kind);
+	else if (act && sge->length)
+		err = rxe_odp_prefetch(odp, va, va + sge->length, kind);
+	rxe_odp_put(odp);
+	return err;
+}
+
 /**
  * rxe_odp_advise_mr - what is going to be used of ODP MRs
  * @ibpd: the PD of the MRs
@@ -552,20 +568,17 @@ int rxe_odp_advise_mr(struct ib_pd *ibpd,
 		      struct ib_sge *sg_list, u32 num_sge,
 		      struct uverbs_attr_bundle *attrs)
 {
-	bool now = flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH, write = false;
-	enum mm_mirror_fault_kind kind = MM_MIRROR_FAULT_READ;
-	struct rxe_pd *pd = to_rpd(ibpd);
-	unsigned int i, pass;
-	struct rxe_odp *odp;
-	unsigned long va;
-	int err;
+	bool now = flags & IB_UVERBS_ADVISE_MR_FLAG_FLUSH;
+	enum mm_mirror_fault_kind kind;
+	unsigned int i;
+	int err = 0;
 
 	switch (advice) {
 	case IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH:
+		kind = MM_MIRROR_FAULT_READ;
 		break;
 	case IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_WRITE:
 		kind = MM_MIRROR_FAULT_WRITE;
-		write = true;
 		break;
 	case IB_UVERBS_ADVISE_MR_ADVICE_PREFETCH_NO_FAULT:
 		kind = MM_MIRROR_SNAPSHOT;
@@ -575,26 +588,11 @@ int rxe_odp_advise_mr(struct ib_pd *ibpd,
 	}
 
 	/* All is looked at before anything is done */
-	for (pass = 0; pass < 2; pass++) {
-		for (i = 0; i < num_sge; i++) {
-			struct ib_sge *sge = &sg_list[i];
-
-			odp = advised_odp(pd, sge, write, &va);
-			if (IS_ERR(odp))
-				return PTR_ERR(odp);
-			err = 0;
-			if (pass && sge->length && now)
-				err = prefetch_now(odp, va, va + sge->length,
-						   kind);
-			else if (pass && sge->length)
-				err = rxe_odp_prefetch(odp, va,
-						       va + sge->length, kind);
-			rxe_odp_put(odp);
-			if (err)
-				return err;
-		}
-	}
-	return 0;
+	for (i = 0; i < num_sge && !err; i++)
+		err = advise_piece(to_rpd(ibpd), &sg_list[i], kind, now, false);
+	for (i = 0; i < num_sge && !err; i++)
+		err = advise_piece(to_rpd(ibpd), &sg_list[i], kind, now, true);
+	return err;
 }
 
 /* The counters of rdma statistic show mr, with the names that mlx5 gave them */

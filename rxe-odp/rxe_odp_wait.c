@@ -356,12 +356,6 @@ static int fault_all(struct rxe_odp_fault *fault)
 	return err;
 }
 
-static void fault_free(struct rxe_odp_fault *fault)
-{
-	rxe_odp_put(fault->odp);
-	kfree(fault);
-}
-
 static bool fault_begin(struct rxe_odp_fault *fault)
 {
 	bool begin;
@@ -420,8 +414,10 @@ static void fault_work(struct work_struct *work)
 	end = fault_end(fault, err);
 	disallow_signal(SIGKILL);
 
-	if (end)
-		fault_free(fault);
+	if (!end)
+		return;
+	rxe_odp_put(fault->odp);
+	kfree(fault);
 }
 
 /*

@@ -625,24 +625,6 @@ static int exclusive_huge(struct ctx *ctx)
 
 /* --- dirty ------------------------------------------------------------------------- */
 
-/* Pages that are neither in memory nor in swap: the pattern would be lost. */
-static long count_present(uint8_t *addr)
-{
-	int fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	uint64_t entries[PAGES];
-	long count = 0;
-	size_t i;
-
-	if (fd < 0 || pread(fd, entries, sizeof(entries), (uintptr_t)addr / PAGE * 8) !=
-	    (ssize_t)sizeof(entries))
-		count = guest_fail("/proc/self/pagemap");
-	if (fd >= 0)
-		close(fd);
-	for (i = 0; i < PAGES && count >= 0; i++)
-		count += entries[i] >> 63;
-	return count;
-}
-
 /*
  * Memory that the process has given up is writable and clean for the CPU. What the
  * device writes to it then has to get to swap; what nobody writes goes.
@@ -670,7 +652,8 @@ static int dirty(struct ctx *ctx)
 			ret = guest_fail("MADV_PAGEOUT");
 		if (!ret)
 			ret = guest_write("/proc/sys/vm/drop_caches", "3");
-		present = count_present(addr) + count_present(given_up);
+		present = guest_count_pages(addr, LENGTH, GUEST_PRESENT) +
+			  guest_count_pages(given_up, LENGTH, GUEST_PRESENT);
 		if (!ret && present && odp_now() > deadline)
 			ret = odp_fail(EBUSY, "reclaim leaves %ld pages", present);
 	}

@@ -30,7 +30,6 @@
 #define BLOCKS		48
 #define LENGTH		(BLOCKS * BLOCK)
 #define UNDER_WAY	6
-#define LOSS		"tc qdisc replace dev eth0 root netem loss %d%%"
 
 struct side {
 	struct odp_dev dev;
@@ -49,21 +48,6 @@ struct side {
 struct ctx {
 	struct side near, far;		/* the requester's, and the responder's */
 };
-
-static int shell(const char *format, int value)
-{
-	char command[256];
-
-	snprintf(command, sizeof(command), format, value);
-	return system(command) ? odp_fail(EIO, "%s failed", command) : 0;
-}
-
-static int lose(int percent)
-{
-	int ret = shell(LOSS, percent);
-
-	return ret ? ret : shell("ip netns exec node1 " LOSS, percent);
-}
 
 /* --- a side ----------------------------------------------------------------------------- */
 
@@ -258,10 +242,10 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	if (!ret)
 		ret = connect_sides(ctx);
 	if (!ret)
-		ret = lose(2);
+		ret = guest_lose(2);
 	if (!ret)
 		ret = traffic(ctx, i, seed);
-	lose(0);
+	guest_lose(0);
 	if (!ret)
 		ret = check(&ctx->near, "the requester's memory");
 	if (!ret)
@@ -271,11 +255,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	side_close(&ctx->near);
 	side_close(&ctx->far);
 	return ret;
-}
-
-static int recover(__attribute__((unused)) void *arg)
-{
-	return 0;
 }
 
 int main(int argc, char **argv)
@@ -291,7 +270,6 @@ int main(int argc, char **argv)
 		.open = open_ctx,
 		.close = close_ctx,
 		.run = run_test,
-		.recover = recover,
 	};
 
 	return suite_main(&suite, argc, argv);

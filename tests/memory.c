@@ -301,34 +301,6 @@ static int group_settles(const char *group, const char *key, long limit)
 
 /* --- where pages are ------------------------------------------------------------- */
 
-#define PM_PRESENT	(1ULL << 63)
-#define PM_SWAP		(1ULL << 62)
-
-/* How many pages of the process's page table have @bit, of /proc/PID/pagemap. */
-static long count_pagemap(const void *addr, size_t length, uint64_t bit)
-{
-	uint64_t entries[512];
-	size_t page, i, n;
-	long count = 0;
-	int fd;
-
-	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (fd < 0)
-		return guest_fail("/proc/self/pagemap");
-	for (page = 0; page < length / PAGE; page += n) {
-		n = length / PAGE - page;
-		n = n < ARRAY_SIZE(entries) ? n : ARRAY_SIZE(entries);
-		if (pread(fd, entries, n * 8, ((uintptr_t)addr / PAGE + page) * 8) !=
-		    (ssize_t)(n * 8)) {
-			count = guest_fail("reading pagemap");
-			break;
-		}
-		for (i = 0; i < n; i++)
-			count += !!(entries[i] & bit);
-	}
-	close(fd);
-	return count;
-}
 
 /* How many pages of a file mapping are in memory. */
 static long count_resident(const void *addr, size_t length)
@@ -350,7 +322,7 @@ static long area_resident(const struct area *area)
 {
 	if (area->mem.fd >= 0)
 		return count_resident(area->mem.addr, area->mem.length);
-	return count_pagemap(area->mem.addr, area->mem.length, PM_PRESENT);
+	return guest_count_pages(area->mem.addr, area->mem.length, GUEST_PRESENT);
 }
 
 static int drop_caches(void)
@@ -408,23 +380,10 @@ static int swap_out(const struct ctx *ctx, const struct area *area)
 		return ret;
 	/* The page table of a shared mapping does not tell what is swapped. */
 	if (area->mem.fd < 0)
-		swapped = count_pagemap(area->mem.addr, area->mem.length, PM_SWAP);
+		swapped = guest_count_pages(area->mem.addr, area->mem.length, GUEST_SWAPPED);
 	if (swapped != pages)
 		return odp_fail(EPROTO, "%ld of %ld pages are in swap", swapped, pages);
 	return 0;
-}
-
-static int need_swap(void)
-{
-	FILE *file = fopen("/proc/swaps", "re");
-	char line[256];
-	int lines = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		lines++;
-	if (file)
-		fclose(file);
-	return lines > 1 ? 0 : odp_fail(ENODEV, "unavailable: no swap space (tests/vm/run --swap)");
 }
 
 /* --- anonymous memory and memfd: what the device wrote must get to swap ---------- */
@@ -484,7 +443,7 @@ static int free_write_reclaim(struct ctx *ctx, const struct test *test)
 	int round, ret;
 	long zero;
 
-	ret = written ? need_swap() : odp_fail(ENOMEM, "out of memory");
+	ret = written ? guest_need_swap() : odp_fail(ENOMEM, "out of memory");
 	if (!ret)
 		ret = area_open(ctx, &area, test->kind, length);
 	for (round = 0; round < 2 && !ret; round++) {
@@ -532,7 +491,7 @@ static int swapin_write_pageout(struct ctx *ctx, const struct test *test)
 	size_t page;
 	int round, ret;
 
-	ret = need_swap();
+	ret = guest_need_swap();
 	if (!ret)
 		ret = area_open(ctx, &area, test->kind, 4 * ODP_MIB);
 	for (round = 0; round < 4 && !ret; round++) {
@@ -1022,7 +981,7 @@ static int cgroup_limit(struct ctx *ctx, const struct test *test)
 	struct child child;
 	int ret;
 
-	ret = test->variant == RECLAIMS && test->kind != ODP_MEM_EXT4 ? need_swap() : 0;
+	ret = test->variant == RECLAIMS && test->kind != ODP_MEM_EXT4 ? guest_need_swap() : 0;
 	if (!ret)
 		ret = child_start(ctx, test, &child, limit_child);
 	if (ret)

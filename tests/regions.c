@@ -104,14 +104,6 @@ static int want_error(int ret, int wanted, const char *what)
 	return -EPROTO;
 }
 
-static void sleep_ms(unsigned int ms)
-{
-	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * MS };
-
-	while (nanosleep(&time, &time))
-		;
-}
-
 static int in_time(uint64_t began, const char *what)
 {
 	uint64_t took = (odp_now() - began) / MS;
@@ -119,25 +111,6 @@ static int in_time(uint64_t began, const char *what)
 	if (took <= AT_ONCE_MS)
 		return 0;
 	return odp_fail(ETIME, "%s took %lu ms, should at most %d", what, took, AT_ONCE_MS);
-}
-
-/* How many pages are in the process's page table. */
-static long resident(const void *addr, size_t length)
-{
-	size_t i, n = length / PAGE;
-	uint64_t *entries = calloc(n, 8);
-	long count = 0;
-	int fd;
-
-	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
-	if (!entries || pread(fd, entries, n * 8, (uintptr_t)addr / PAGE * 8) != (ssize_t)(n * 8))
-		count = guest_fail("/proc/self/pagemap");
-	for (i = 0; i < n && count >= 0; i++)
-		count += entries[i] >> 63;
-	if (fd >= 0)
-		close(fd);
-	free(entries);
-	return count;
 }
 
 /* The KiB in the line that begins with @name. */
@@ -1046,21 +1019,8 @@ static int wait_prefetched(struct region *r, uint64_t pages)
 		if (odp_now() > end)
 			return odp_fail(ETIME, "%lu pages were prefetched in %d ms, should be %lu",
 					now.prefetch - r->seen.prefetch, SETTLE_MS, pages);
-		sleep_ms(10);
+		guest_sleep_ms(10);
 	}
-}
-
-static int need_swap(void)
-{
-	FILE *file = fopen("/proc/swaps", "re");
-	char line[256];
-	int lines = 0;
-
-	while (file && fgets(line, sizeof(line), file))
-		lines++;
-	if (file)
-		fclose(file);
-	return lines > 1 ? 0 : odp_fail(ENODEV, "unavailable: no swap space (tests/vm/run --swap)");
 }
 
 static int page_out(const struct odp_mem *mem)
@@ -1073,12 +1033,12 @@ static int page_out(const struct odp_mem *mem)
 			msync(mem->addr, mem->length, MS_SYNC);
 		if (madvise(mem->addr, mem->length, MADV_PAGEOUT))
 			return guest_fail("MADV_PAGEOUT");
-		left = resident(mem->addr, mem->length);
+		left = guest_count_pages(mem->addr, mem->length, GUEST_PRESENT);
 		if (left <= 0)
 			break;
 		if (odp_now() > end)
 			return odp_fail(EBUSY, "MADV_PAGEOUT leaves %ld pages in memory", left);
-		sleep_ms(10);
+		guest_sleep_ms(10);
 	}
 	/* What the page table has lost may still be in the page cache. */
 	if (mem->fd >= 0)
@@ -1114,7 +1074,7 @@ static int prefetch_sync(struct ctx *ctx)
 {
 	const struct test *test = ctx->test;
 
-	return (test->paged_out && test->kind != ODP_MEM_EXT4 ? need_swap() : 0) ?:
+	return (test->paged_out && test->kind != ODP_MEM_EXT4 ? guest_need_swap() : 0) ?:
 	       prefetch_one(ctx, test, PREFETCH, SYNC) ?:
 	       prefetch_one(ctx, test, FOR_WRITE, SYNC);
 }
@@ -1154,9 +1114,9 @@ static int prefetch_no_fault(struct ctx *ctx)
 			r.addr[i * PAGE] = i;
 		ret = ret ?: advise(ctx, NO_FAULT, flags, &r, 0, LENGTH) ?:
 		      wait_prefetched(&r, PAGES / 2);
-		sleep_ms(flags & SYNC ? 0 : IDLE_MS);
+		guest_sleep_ms(flags & SYNC ? 0 : IDLE_MS);
 		ret = ret ?: want(&r, PREFETCHED, PAGES / 2, "PREFETCH_NO_FAULT of half");
-		now = ret ? 0 : resident(r.addr, LENGTH);
+		now = ret ? 0 : guest_count_pages(r.addr, LENGTH, GUEST_PRESENT);
 		if (!ret && now != (long)PAGES / 2)
 			ret = odp_fail(EPROTO, "%ld pages are in memory after PREFETCH_NO_FAULT, should be %lu",
 				       now, PAGES / 2);
@@ -1361,7 +1321,7 @@ static int prefetch_refused(struct ctx *ctx)
 	}
 	ret = ret ?: advise_nothing(ctx, &r);
 	/* What was refused must not be done later either. */
-	sleep_ms(IDLE_MS);
+	guest_sleep_ms(IDLE_MS);
 	ret = ret ?: want(&r, PREFETCHED, 0, "all that was refused") ?:
 	      during(move(ctx, &r, 0, LENGTH), "the ODP region") ?:
 	      during(move(ctx, &pinned, 0, LENGTH), "the pinned region") ?:
@@ -1394,7 +1354,7 @@ static int prefetch_hole(struct ctx *ctx)
 			 "PREFETCH_WRITE of what is mapped read-only") ?:
 	      during(advise(ctx, PREFETCH, 0, &r, half, half) ?:
 		     advise(ctx, FOR_WRITE, 0, &r, 0, PAGE), "asynchronous, of either");
-	sleep_ms(IDLE_MS);
+	guest_sleep_ms(IDLE_MS);
 	/* Only in the second part something may be done. */
 	ret = ret ?: want(&r, PREFETCHED, 0, "a hole and a read-only page") ?:
 	      want_error(advise(ctx, PREFETCH, SYNC, &r, 0, 2 * half), EFAULT,
@@ -1500,7 +1460,7 @@ static int kill_child(pid_t pid)
 	while (waitpid(pid, NULL, WNOHANG) != pid) {
 		if (odp_now() > end)
 			return odp_fail(ETIME, "a process that waits in ibv_advise_mr() does not die of SIGKILL within 10 s");
-		sleep_ms(10);
+		guest_sleep_ms(10);
 	}
 	return 0;
 }
@@ -1540,7 +1500,7 @@ static int under_way_stuck(struct ctx *ctx)
 
 	fd = open_stuck(ctx, &r);
 	ret = fd < 0 ? fd : advise_in_time(ctx, &r, LENGTH);
-	sleep_ms(IDLE_MS);
+	guest_sleep_ms(IDLE_MS);
 	ret = ret ?: during(prefetch_one(ctx, &plain, PREFETCH, 0) ?:
 			    prefetch_one(ctx, &plain, FOR_WRITE, SYNC),
 			    "beside a prefetch that waits for ever") ?:
@@ -1609,7 +1569,7 @@ static int uc_write(struct ctx *ctx, struct region *r, size_t length)
 		      odp_write(&pair, &ctx->peer, 0, &r->mr, 33, length);
 		for (i = 0; i < 1000 && !arrived && !ret; i++) {
 			arrived = odp_verify(r->addr + 33, length, length, 0, NULL);
-			sleep_ms(1);
+			guest_sleep_ms(1);
 		}
 		odp_disconnect(&pair);
 	}

@@ -30,7 +30,6 @@
 #define WORD_AT		(9 * PAGE + 24)		/* the word in the memory */
 #define READ_AT		(PAGE + 7)		/* what is read in the window, */
 #define READ_LENGTH	(3 * PAGE)		/* three packets */
-#define LOSS		"tc qdisc replace dev eth0 root netem loss %d%%"
 #define DUPLICATES	4
 #define MAX_REQUESTS	400
 #define RIGHTS		(ODP_ACCESS | IBV_ACCESS_REMOTE_ATOMIC | IBV_ACCESS_FLUSH_GLOBAL)
@@ -57,14 +56,6 @@ struct test {
 
 static struct test tests[2 * OPS];
 static size_t test_count;
-
-static int lose(int percent)
-{
-	char command[256];
-
-	snprintf(command, sizeof(command), LOSS " && ip netns exec node1 " LOSS, percent, percent);
-	return system(command) ? odp_fail(EIO, "%s failed", command) : 0;
-}
 
 static uint8_t *at(const struct odp_mem *mem, size_t offset)
 {
@@ -215,7 +206,7 @@ static int run(struct ctx *ctx, const struct test *test, uint64_t seed)
 	uint64_t before = guest_counter(&ctx->far, "duplicate_request"), duplicates = 0, i;
 	int ret;
 
-	ret = open_memory(ctx, test, seed) ?: connect_ends(ctx) ?: bind_window(ctx) ?: lose(15);
+	ret = open_memory(ctx, test, seed) ?: connect_ends(ctx) ?: bind_window(ctx) ?: guest_lose(15);
 	for (i = 0; !ret && i < MAX_REQUESTS && duplicates < DUPLICATES; i++) {
 		/* The file keeps its bytes. */
 		if (test->odp && madvise(ctx->remote.addr, LENGTH, MADV_DONTNEED))
@@ -226,7 +217,7 @@ static int run(struct ctx *ctx, const struct test *test, uint64_t seed)
 		      check(ctx, test->op, i, seed);
 		duplicates = guest_counter(&ctx->far, "duplicate_request") - before;
 	}
-	lose(0);
+	guest_lose(0);
 	if (!ret && duplicates < DUPLICATES)
 		ret = odp_fail(EPROTO, "only %lu duplicates of %lu requests", duplicates, i);
 	printf("# %s: %lu requests, %lu duplicates\n", test->name, i, duplicates);
@@ -267,11 +258,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	return ret;
 }
 
-static int recover(__attribute__((unused)) void *arg)
-{
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	static struct ctx ctx;
@@ -285,7 +271,6 @@ int main(int argc, char **argv)
 		.open = open_ctx,
 		.close = close_ctx,
 		.run = run_test,
-		.recover = recover,
 	};
 	int op, odp;
 

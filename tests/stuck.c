@@ -184,11 +184,6 @@ static void close_ctx(void *arg)
 	odp_close(&ctx->dev);
 }
 
-static int recover(__attribute__((unused)) void *arg)
-{
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	static struct ctx ctx;
@@ -202,7 +197,6 @@ int main(int argc, char **argv)
 		.open = open_ctx,
 		.close = close_ctx,
 		.run = run_test,
-		.recover = recover,
 	};
 
 	ctx.uffd = -1;

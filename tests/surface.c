@@ -319,23 +319,6 @@ static int map_devdax(struct odp_mem *mem, size_t length)
 	return 0;
 }
 
-/* The I/O address: the same, zero-based, anywhere, or at the very top. */
-static uint64_t random_iova(struct ctx *ctx, uintptr_t addr)
-{
-	uint64_t in_page = addr % PAGE;
-
-	switch (below(ctx, 4)) {
-	case 0:
-		return addr;
-	case 1:
-		return in_page;
-	case 2:
-		return (odp_random(&ctx->rng) >> 17 & -PAGE) | in_page;
-	default:
-		return (-(64 * ODP_MIB) & -PAGE) | in_page;
-	}
-}
-
 /* What is used is less than the memory, and starts and ends on any byte. */
 static int side_open(struct ctx *ctx, struct side *side, const char *name, enum odp_mem_kind kind,
 		     size_t size, enum access access, int rights)
@@ -363,7 +346,7 @@ static int side_open(struct ctx *ctx, struct side *side, const char *name, enum 
 		return odp_reg(&side->mr, &ctx->dev, NULL, SIZE_MAX, rights);
 	}
 	ret = odp_reg_iova(&side->mr, &ctx->dev, start, side->length,
-			   random_iova(ctx, (uintptr_t)start), rights);
+			   guest_random_iova(&ctx->rng, (uintptr_t)start), rights);
 	side->iova = side->mr.iova - side->start;
 	return ret;
 }
@@ -1809,12 +1792,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 }
 
 /* run_test() has closed everything. */
-static int recover(void *arg)
-{
-	(void)arg;
-	return 0;
-}
-
 int main(int argc, char **argv)
 {
 	struct ctx ctx = { .iterations = 16 };
@@ -1829,7 +1806,6 @@ int main(int argc, char **argv)
 		.open = open_ctx,
 		.close = close_ctx,
 		.run = run_test,
-		.recover = recover,
 	};
 
 	add_rest();

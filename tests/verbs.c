@@ -27,6 +27,7 @@
  * All randomness comes from --seed and the subtest's name.
  */
 #define _GNU_SOURCE
+#include "guest.h"
 #include "suite.h"
 
 #include <errno.h>
@@ -130,23 +131,6 @@ static uint8_t *side_addr(const struct side *side)
 	return side->mem.addr;
 }
 
-/* The I/O address: the same, zero-based, anywhere, or at the very top. */
-static uint64_t random_iova(struct ctx *ctx, uintptr_t addr)
-{
-	uint64_t in_page = addr % PAGE;
-
-	switch (below(ctx, 4)) {
-	case 0:
-		return addr;
-	case 1:
-		return in_page;
-	case 2:
-		return (odp_random(&ctx->rng) >> 17 & -PAGE) | in_page;
-	default:
-		return (-(64 * ODP_MIB) & -PAGE) | in_page;
-	}
-}
-
 /* The MR is less than the memory, and starts and ends on any byte. */
 static int side_open(struct ctx *ctx, struct side *side, const char *name,
 		     enum odp_mem_kind kind, size_t size, int access)
@@ -166,7 +150,7 @@ static int side_open(struct ctx *ctx, struct side *side, const char *name,
 	start = side_addr(side) + side->start;
 	return odp_reg_iova(&side->mr, &ctx->dev, start,
 			    side->mem.length - side->start - below(ctx, 2 * PAGE),
-			    random_iova(ctx, (uintptr_t)start), access);
+			    guest_random_iova(&ctx->rng, (uintptr_t)start), access);
 }
 
 static void side_close(struct side *side)

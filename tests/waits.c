@@ -68,14 +68,6 @@ struct stuck {
 
 /* --- helpers ------------------------------------------------------------------ */
 
-static void sleep_ms(unsigned int ms)
-{
-	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * MS };
-
-	while (nanosleep(&time, &time))
-		;
-}
-
 static uint64_t counter(struct ctx *ctx, const char *name)
 {
 	return guest_counter(&ctx->dev, name);
@@ -206,10 +198,10 @@ static void *answer_later(void *arg)
 	struct delay *delay = arg;
 	size_t i;
 
-	sleep_ms(delay->ms);
+	guest_sleep_ms(delay->ms);
 	for (i = 0; i < delay->pages && !delay->err; i++) {
 		if (i && delay->each)
-			sleep_ms(delay->ms);
+			guest_sleep_ms(delay->ms);
 		delay->err = stuck_answer(delay->stuck, delay->page + i, 1);
 	}
 	return NULL;
@@ -368,7 +360,7 @@ static int two_reads(struct ctx *ctx, uint64_t distance)
 		ret = delay_start(&delay);
 	if (!ret)
 		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_READ, 1, &first, 1, &stuck.mr, 0);
-	sleep_ms(distance);
+	guest_sleep_ms(distance);
 	if (!ret)
 		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_READ, 2, &second, 1, &stuck.mr, PAGE);
 	if (!ret)
@@ -413,7 +405,7 @@ static int answered_in_order(struct ctx *ctx, uint64_t unused)
 			ret = odp_post(&ctx->pair.local, i % 3 ? IBV_WR_RDMA_WRITE : IBV_WR_SEND,
 				       i, &local, 1, &stuck.mr, 2 * i * PAGE);
 	}
-	sleep_ms(50);
+	guest_sleep_ms(50);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.local, "the first SEND");
 	/* The last page first: what waits for the first still goes first. */
@@ -438,7 +430,7 @@ static int answered_in_order(struct ctx *ctx, uint64_t unused)
 			ret = odp_fail(EPROTO, "a receive is %lu, not %u: %s", wc.wr_id, i,
 				       ibv_wc_status_str(wc.status));
 	}
-	sleep_ms(50);
+	guest_sleep_ms(50);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.local, "one more");
 	if (!ret)
@@ -574,17 +566,17 @@ static int ud_header_once(struct ctx *ctx, uint64_t unused)
 		ret = odp_post_recv(&ctx->pair.remote, 0, to, 2);
 	if (!ret)
 		ret = odp_post(&ctx->pair.local, IBV_WR_SEND, 0, &from, 1, NULL, 0);
-	sleep_ms(30);
+	guest_sleep_ms(30);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.remote, "the receive");
 	if (!ret)
 		ret = stuck_answer(&stuck, 0, 1);
-	sleep_ms(30);
+	guest_sleep_ms(30);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.remote, "the receive with its header");
 	if (!ret)
 		ret = stuck_answer(&stuck, 1, 3);
-	sleep_ms(30);
+	guest_sleep_ms(30);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.remote, "the receive with half its payload");
 	if (!ret)
@@ -652,7 +644,7 @@ static int queue_is_bounded(struct ctx *ctx, uint64_t type)
 					   "what arrived");
 		got++;
 	}
-	sleep_ms(50);
+	guest_sleep_ms(50);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.remote, "a message that was dropped");
 	if (!ret)
@@ -696,13 +688,13 @@ static int beside_a_message(struct ctx *ctx, uint64_t unused)
 	odp_fill(ctx->peer, LENGTH, 14, 0);
 	if (!ret)
 		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_WRITE, 0, &whole, 1, &stuck.mr, 0);
-	sleep_ms(50);
+	guest_sleep_ms(50);
 	/* Page 0 is what that waits for; the other sends from page 30, and gets it. */
 	page = odp_sge(&stuck.mr, 30 * PAGE, 100);
 	if (!ret)
 		ret = odp_post(&other.local, IBV_WR_RDMA_WRITE, 0, &page, 1, &ctx->peer_mr,
 			       100 * PAGE);
-	sleep_ms(20);
+	guest_sleep_ms(20);
 	if (!ret)
 		ret = stuck_answer(&stuck, 30, 1);
 	if (!ret)
@@ -768,7 +760,7 @@ static int drained(struct ctx *ctx, uint64_t unused)
 	sge = odp_sge(&stuck.mr, 0, 100);
 	if (!ret)
 		ret = odp_post(&ctx->pair.local, IBV_WR_RDMA_WRITE, 0, &sge, 1, &ctx->peer_mr, 0);
-	sleep_ms(50);
+	guest_sleep_ms(50);
 	if (!ret && ibv_modify_qp(ctx->pair.local.qp, &attr, IBV_QP_STATE))
 		ret = guest_fail("to SQD");
 	if (!ret && poll(&pollfd, 1, 10000) != 1)
@@ -782,7 +774,7 @@ static int drained(struct ctx *ctx, uint64_t unused)
 	}
 	if (!ret)
 		ret = stuck_answer(&stuck, 0, PAGES);
-	sleep_ms(30);
+	guest_sleep_ms(30);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.local, "WRITE");
 	attr.qp_state = IBV_QPS_RTS;
@@ -858,7 +850,7 @@ static int want_stuck(bool wanted)
 		if (odp_now() > end)
 			return odp_fail(EPROTO, wanted ? "no fault waits for its handler" :
 					"a fault still waits for its handler");
-		sleep_ms(20);
+		guest_sleep_ms(20);
 	}
 	return 0;
 }
@@ -874,7 +866,7 @@ static int destroy_qp(struct ctx *ctx, uint64_t wait_ms)
 	ret = stuck_open(ctx, &stuck);
 	if (!ret)
 		ret = park_all(ctx, pairs, &stuck);
-	sleep_ms(wait_ms);
+	guest_sleep_ms(wait_ms);
 	for (i = 0; i < ARRAY_SIZE(pairs); i++) {
 		began = odp_now();
 		odp_disconnect(&pairs[i]);
@@ -954,7 +946,7 @@ static int dereg_mr(struct ctx *ctx, uint64_t wait_ms)
 	ret = stuck_open(ctx, &stuck);
 	if (!ret)
 		ret = park_all(ctx, pairs, &stuck);
-	sleep_ms(wait_ms);
+	guest_sleep_ms(wait_ms);
 	began = odp_now();
 	if (!ret)
 		ret = odp_dereg(&stuck.mr);
@@ -1099,7 +1091,7 @@ static int handler_goes(struct ctx *ctx, uint64_t unused)
 	odp_fill(ctx->peer, PAGE, 12, 0);
 	if (!ret)
 		ret = post_write(ctx, &ctx->pair, &stuck, 3);
-	sleep_ms(100);
+	guest_sleep_ms(100);
 	if (!ret)
 		ret = nothing_yet(&ctx->pair.local, "WRITE");
 	if (!ret) {
@@ -1148,7 +1140,7 @@ static int wait_gid(const char *name)
 		}
 		if (fd >= 0)
 			close(fd);
-		sleep_ms(20);
+		guest_sleep_ms(20);
 	}
 	return odp_fail(ETIMEDOUT, "%s has no IPv4 GID", name);
 }
@@ -1180,7 +1172,7 @@ static int device_goes(struct ctx *ctx, uint64_t with_namespace)
 		ret = in_time(ctx, began, "rdma link delete");
 	/* The namespace's end goes on after the command. */
 	while (!ret && device_exists("rxe9") && !in_time(ctx, began, "the end of the namespace"))
-		sleep_ms(10);
+		guest_sleep_ms(10);
 	if (!ret && device_exists("rxe9"))
 		ret = odp_fail(EBUSY, "rxe9 is still there");
 	if (!ret)

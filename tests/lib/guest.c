@@ -18,6 +18,8 @@
 #define __NR_memfd_secret	447
 #endif
 
+#define GUEST_PAGE	4096UL
+#define LOSS		"tc qdisc replace dev eth0 root netem loss %u%%"
 #define HW_COUNTER	"/sys/class/infiniband/%s/ports/1/hw_counters/%s"
 
 int guest_fail(const char *what)
@@ -46,6 +48,76 @@ void guest_close_peer(struct odp_dev *dev, struct odp_mr *mr, uint8_t *peer)
 	odp_dereg(mr);
 	free(peer);
 	odp_close(dev);
+}
+
+void guest_sleep_ms(unsigned int ms)
+{
+	struct timespec time = { .tv_sec = ms / 1000, .tv_nsec = ms % 1000 * 1000000L };
+
+	while (nanosleep(&time, &time))
+		;
+}
+
+uint64_t guest_random_iova(uint64_t *rng, uintptr_t addr)
+{
+	uint64_t in_page = addr % GUEST_PAGE;
+
+	switch (odp_random(rng) % 4) {
+	case 0:
+		return addr;
+	case 1:
+		return in_page;
+	case 2:
+		return (odp_random(rng) >> 17 & -GUEST_PAGE) | in_page;
+	default:
+		return (-(64 * ODP_MIB) & -GUEST_PAGE) | in_page;
+	}
+}
+
+long guest_count_pages(const void *addr, size_t length, uint64_t bit)
+{
+	uint64_t entries[512];
+	size_t page, i, n;
+	long count = 0;
+	int fd;
+
+	fd = open("/proc/self/pagemap", O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return guest_fail("/proc/self/pagemap");
+	for (page = 0; page < length / GUEST_PAGE; page += n) {
+		n = length / GUEST_PAGE - page;
+		n = n < ARRAY_SIZE(entries) ? n : ARRAY_SIZE(entries);
+		if (pread(fd, entries, n * 8, ((uintptr_t)addr / GUEST_PAGE + page) * 8) !=
+		    (ssize_t)(n * 8)) {
+			count = guest_fail("reading pagemap");
+			break;
+		}
+		for (i = 0; i < n; i++)
+			count += !!(entries[i] & bit);
+	}
+	close(fd);
+	return count;
+}
+
+int guest_need_swap(void)
+{
+	FILE *file = fopen("/proc/swaps", "re");
+	char line[256];
+	int lines = 0;
+
+	while (file && fgets(line, sizeof(line), file))
+		lines++;
+	if (file)
+		fclose(file);
+	return lines > 1 ? 0 : odp_fail(ENODEV, "unavailable: no swap space (tests/vm/run --swap)");
+}
+
+int guest_lose(unsigned int percent)
+{
+	char command[256];
+
+	snprintf(command, sizeof(command), LOSS " && ip netns exec node1 " LOSS, percent, percent);
+	return system(command) ? odp_fail(EIO, "%s failed", command) : 0;
 }
 
 int guest_map_secret(uint8_t **addr, size_t length)

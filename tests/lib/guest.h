@@ -23,12 +23,33 @@ int guest_open_peer(struct odp_dev *dev, const char *device, struct odp_mr *mr, 
 		    size_t length);
 void guest_close_peer(struct odp_dev *dev, struct odp_mr *mr, uint8_t *peer);
 
+void guest_sleep_ms(unsigned int ms);
+
+/*
+ * An I/O address for memory at @addr, with the same offset in its page: the same,
+ * zero-based, anywhere, or at the very top. Draws from @rng.
+ */
+uint64_t guest_random_iova(uint64_t *rng, uintptr_t addr);
+
 /* Map @length bytes of memfd_secret(). */
 int guest_map_secret(uint8_t **addr, size_t length);
 
 /* Want odp_fill()'s bytes of @seed from @offset on; @what is for the message. */
 int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 		 const char *what);
+
+/* The bits of /proc/PID/pagemap that guest_count_pages() is asked for. */
+#define GUEST_PRESENT		(1ULL << 63)
+#define GUEST_SWAPPED		(1ULL << 62)
+
+/* How many pages of the process's page table have @bit; or a negative errno. */
+long guest_count_pages(const void *addr, size_t length, uint64_t bit);
+
+/* -ENODEV, which skips, where there is no swap space. */
+int guest_need_swap(void);
+
+/* Lose so much of what is sent, between rxe0 and rxe1 of a guest with --two-nodes. */
+int guest_lose(unsigned int percent);
 
 /* Write to a file of the kernel's. */
 int guest_write(const char *path, const char *text);

@@ -37,7 +37,7 @@ static int run_test(const struct suite *suite, size_t i, int number, uint64_t se
 	} else if (ret) {
 		printf("not ok %d %s\n# %s\n", number, name, odp_error());
 		print_replay(suite, name, seed);
-		if (suite->recover(suite->ctx))
+		if (suite->recover && suite->recover(suite->ctx))
 			printf("# after it: %s\n", odp_error());
 	} else {
 		printf("ok %d %s\n", number, name);

@@ -30,7 +30,7 @@ struct suite {
 	 */
 	int (*run)(void *ctx, size_t i, uint64_t seed);
 
-	/* A subtest has failed: make the next one independent of it. */
+	/* A subtest has failed: make the next one independent of it. NULL: it is. */
 	int (*recover)(void *ctx);
 };
 
