@@ -41,6 +41,7 @@ int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 /* The bits of /proc/PID/pagemap that guest_count_pages() is asked for. */
 #define GUEST_PRESENT		(1ULL << 63)
 #define GUEST_SWAPPED		(1ULL << 62)
+#define GUEST_SOFT_DIRTY	(1ULL << 55)
 
 /* How many pages of the process's page table have @bit; or a negative errno. */
 long guest_count_pages(const void *addr, size_t length, uint64_t bit);
