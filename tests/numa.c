@@ -44,6 +44,7 @@
 #define CHUNK		(64 * ODP_KIB)		/* of one message at most, and the buffer's size */
 #define MARGIN		(64 * ODP_KIB)		/* of the memory, outside of the region at most */
 #define FILLER		(128 * ODP_MIB)
+#define TRIES		10
 #define LIMIT_MS	30000			/* for what must come to pass */
 #define NODES		"/sys/devices/system/node/"
 #define BLOCKS		"/sys/devices/system/memory/"
@@ -202,19 +203,27 @@ static int fill(void *addr, const void *content, size_t length, int node)
 	return set_policy(addr, length, MPOL_DEFAULT, 0, 0);
 }
 
-/* Every other page of it is given back: what is allocated next gets these. */
+/*
+ * Every other page of it is given back, of those that have low frames: what is allocated
+ * next gets these. Compaction goes from low frames to high ones.
+ */
 static int fill_with_holes(uint8_t **filler, int node)
 {
-	size_t at;
+	static uint64_t frames[FILLER / PAGE];
+	uint64_t sum = 0;
+	size_t i;
 	int ret;
 
 	*filler = mmap(NULL, FILLER, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (*filler == MAP_FAILED)
 		return guest_fail("mmap");
 	madvise(*filler, FILLER, MADV_NOHUGEPAGE);
-	ret = fill(*filler, NULL, FILLER, node);
-	for (at = 0; at < FILLER && !ret; at += 2 * PAGE)
-		if (madvise(*filler + at, PAGE, MADV_DONTNEED))
+	ret = fill(*filler, NULL, FILLER, node) ?: read_frames(*filler, FILLER, frames);
+	for (i = 0; i < ARRAY_SIZE(frames); i++)
+		sum += frames[i];
+	for (i = 0; i < ARRAY_SIZE(frames) && !ret; i += 2)
+		if (frames[i] < sum / ARRAY_SIZE(frames) &&
+		    madvise(*filler + i * PAGE, PAGE, MADV_DONTNEED))
 			ret = guest_fail("MADV_DONTNEED");
 	return ret;
 }
@@ -526,31 +535,47 @@ static int balancing(struct ctx *ctx, struct area *area, struct traffic *traffic
 	return ret;
 }
 
-/* The region's pages are where compaction makes room, among free ones. */
-static int compaction(struct ctx *ctx, struct area *area, struct traffic *traffic)
+/* How many pages of the region compaction has moved; or a negative errno. */
+static long compact(struct area *area, struct traffic *traffic)
 {
 	static uint64_t before[PAGES], after[PAGES];
-	long scanned = vmstat("compact_migrate_scanned"), now, moved = 0;
+	long moved = 0;
 	size_t i;
 	int ret;
 
-	(void)ctx;
 	ret = read_frames(area->mem.addr, area->mem.length, before) ?:
 	      traffic_goes_on(traffic, 100) ?:
 	      guest_write("/proc/sys/vm/compact_memory", "1") ?:
 	      traffic_goes_on(traffic, 100) ?:
 	      read_frames(area->mem.addr, area->mem.length, after);
-	if (ret)
-		return ret;
-	now = vmstat("compact_migrate_scanned");
 	for (i = 0; i < area->mem.length / PAGE; i++)
 		moved += before[i] != after[i];
-	if (now <= scanned)
-		return odp_fail(EPROTO, "compaction scanned nothing: this proves nothing");
-	if (moved < (long)(area->mem.length / PAGE / 16))
-		return odp_fail(EPROTO, "compaction moved %ld pages of the region: this proves nothing",
-				moved);
-	return 0;
+	return ret ? ret : moved;
+}
+
+/*
+ * The region's pages are where compaction makes room, among free ones. Where there were
+ * none above them it moves none: then they go to the other node and come back, to other
+ * places.
+ */
+static int compaction(struct ctx *ctx, struct area *area, struct traffic *traffic)
+{
+	const long wanted = area->mem.length / PAGE / 16;
+	static int status[PAGES];
+	int node = ctx->test->node, i, ret = 0;
+	long moved = 0;
+
+	for (i = 0; i < TRIES && !ret && moved < wanted; i++) {
+		if (i)
+			ret = move_pages(area->mem.addr, area->mem.length, !node, status) ?:
+			      move_pages(area->mem.addr, area->mem.length, node, status);
+		moved = ret ? ret : compact(area, traffic);
+		ret = moved < 0 ? moved : 0;
+	}
+	if (!ret && moved < wanted)
+		ret = odp_fail(EPROTO, "compaction moved %ld pages of the region: this proves nothing",
+			       moved);
+	return ret;
 }
 
 /* --- memory that goes offline ----------------------------------------------------- */

@@ -10,6 +10,8 @@
 /* Each costs ODP_WAIT_MS; a device that is stuck stays so. */
 #define MAX_TIMEOUTS	2
 
+#define MAX_ONLY	32
+
 static uint64_t test_seed(uint64_t seed, const char *name)
 {
 	while (*name)
@@ -46,17 +48,27 @@ static int run_test(const struct suite *suite, size_t i, int number, uint64_t se
 	return ret;
 }
 
-static int run_all(const struct suite *suite, uint64_t seed, const char *only)
+/* With none every name is wanted. */
+static bool wanted(const char *name, const char *const *only)
+{
+	if (!*only)
+		return true;
+	while (*only && !strstr(name, *only))
+		only++;
+	return *only;
+}
+
+static int run_all(const struct suite *suite, uint64_t seed, const char *const *only)
 {
 	int ret, number = 0, planned = 0, failed = 0, timeouts = 0;
 	const char *name;
 	size_t i;
 
 	for (i = 0; (name = suite->name(i)); i++)
-		planned += !!strstr(name, only);
+		planned += wanted(name, only);
 	printf("TAP version 13\n1..%d\n# seed %lu, device %s\n", planned, seed, suite->dev->name);
 	for (i = 0; (name = suite->name(i)); i++) {
-		if (!strstr(name, only))
+		if (!wanted(name, only))
 			continue;
 		ret = run_test(suite, i, ++number, seed);
 		failed += ret != 0;
@@ -68,7 +80,7 @@ static int run_all(const struct suite *suite, uint64_t seed, const char *only)
 	}
 	if (!planned)
 		fprintf(stderr, "%s: no subtest has %s in its name; see --list\n", suite->program,
-			only);
+			*only);
 	return failed || !planned;
 }
 
@@ -82,7 +94,7 @@ static int usage(const struct suite *suite, FILE *out)
 		fprintf(out, "  --iterations N    messages a subtest (default %lu)\n",
 			*suite->iterations);
 	fprintf(out,
-		"  --only TEXT       only subtests whose name contains TEXT\n"
+		"  --only TEXT       only subtests whose name contains TEXT; may be repeated\n"
 		"  --list            print the subtests' names\n"
 		"  --help            this text\n\n"
 		"Prints TAP. Exits with 1 if a subtest failed, with 2 for a wrong option.\n");
@@ -111,8 +123,9 @@ int suite_main(const struct suite *suite, int argc, char **argv)
 		{}
 	};
 	uint64_t seed = (odp_now() ^ (uint64_t)time(NULL) << 20) % 1000000000;
-	const char *device = NULL, *only = "";
+	const char *device = NULL, *only[MAX_ONLY + 1] = {};
 	int opt, failed, ret = 0;
+	size_t n = 0;
 
 	while (!ret && (opt = getopt_long(argc, argv, "", options, NULL)) != -1) {
 		switch (opt) {
@@ -128,7 +141,9 @@ int suite_main(const struct suite *suite, int argc, char **argv)
 			ret = odp_parse_number(optarg, 1, UINT32_MAX, suite->iterations);
 			break;
 		case 'o':
-			only = optarg;
+			if (n == MAX_ONLY)
+				return usage(suite, stderr);
+			only[n++] = optarg;
 			break;
 		case 'l':
 			return list(suite);
