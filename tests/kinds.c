@@ -7,7 +7,7 @@
  * vm: --pmem 256M --hugepages 64 --swap 256M --memory 2G
  * budget: 300
  *
- * KIND__EVENT maps memory of a kind, registers an ODP region of it (of the whole
+ * KIND__EVENT, or KIND__EVENT__ERRNO where the kernel must refuse, maps memory of a kind, registers an ODP region of it (of the whole
  * address space in one subtest of three), and lets the device write and read it.
  * Then the event happens, and the device goes on. Beside the memory is a model, to
  * which is done what the event must do to bytes (the table "events"); before and
@@ -2476,11 +2476,14 @@ static char effect_of(const struct kind *kind, const struct event *event)
 static void add(const struct kind *kind, const struct event *event)
 {
 	struct subtest *test = &tests[tests_count++];
+	int wanted;
 
-	snprintf(test->name, sizeof(test->name), "%s__%s", kind->name, event->name);
 	test->kind = kind;
 	test->event = event;
 	test->effect = effect_of(kind, event);
+	wanted = errno_of(test->effect);
+	snprintf(test->name, sizeof(test->name), "%s__%s%s%s", kind->name, event->name,
+		 wanted ? "__" : "", wanted ? strerrorname_np(wanted) : "");
 }
 
 static void add_other(const char *name, int (*run)(struct ctx *ctx))

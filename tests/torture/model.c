@@ -10,6 +10,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 static const struct {
 	const char *name;
@@ -19,9 +21,12 @@ static const struct {
 	[ANONYMOUS] =	{ "anonymous",	ODP_MEM_ANON,	ODP_MIB },
 	[LAZYFREE] =	{ "lazyfree",	ODP_MEM_ANON,	ODP_MIB },
 	[THP] =		{ "thp",	ODP_MEM_THP,	4 * ODP_MIB },
+	[HUGETLB] =	{ "hugetlb",	ODP_MEM_HUGETLB, 4 * ODP_MIB },
 	[MEMFD] =	{ "memfd",	ODP_MEM_MEMFD,	2 * ODP_MIB },
 	[EXT4] =	{ "ext4",	ODP_MEM_EXT4,	ODP_MIB },
 	[FSDAX] =	{ "fsdax",	ODP_MEM_FSDAX,	2 * ODP_MIB },
+	[EXT4_COW] =	{ "ext4-private", ODP_MEM_EXT4,	ODP_MIB },
+	[FSDAX_COW] =	{ "fsdax-private", ODP_MEM_FSDAX, 2 * ODP_MIB },
 };
 
 const char *kind_name(enum kind kind)
@@ -39,7 +44,6 @@ int kind_find(const char *name)
 	return odp_fail(EINVAL, "no kind of arena is called %s", name);
 }
 
-/* At another I/O address each time: no decision depends on it. */
 /* A region of all memory, of which only the arena's part is used. */
 static int register_implicit(struct torture *t, struct arena *arena, size_t length)
 {
@@ -51,6 +55,7 @@ static int register_implicit(struct torture *t, struct arena *arena, size_t leng
 	return ret;
 }
 
+/* At another I/O address each time: no decision depends on it. */
 int arena_register(struct torture *t, struct arena *arena)
 {
 	size_t length = arena->mr.length;
@@ -62,6 +67,33 @@ int arena_register(struct torture *t, struct arena *arena)
 		iova = (odp_random(&t->rng) >> 17 & -PAGE) | iova % PAGE;
 	return odp_reg_iova(&arena->mr, t->dev, arena_at(arena, arena->start), length, iova,
 			    ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
+}
+
+int arena_remap(struct range r)
+{
+	struct odp_mem *mem = &r.arena->mem;
+
+	if (!(BIT(r.arena->kind) & COPIES))
+		return odp_mem_remap(mem, r.offset, r.length);
+	if (mmap(arena_at(r.arena, r.offset), r.length, PROT_READ | PROT_WRITE,
+		 MAP_PRIVATE | MAP_FIXED, mem->fd, r.offset) == MAP_FAILED)
+		return odp_fail(errno, "mmap: %s", strerror(errno));
+	return 0;
+}
+
+/* The file gets its bytes, which nobody changes, and is mapped so that it is copied. */
+static int open_copy(struct torture *t, struct arena *arena)
+{
+	struct odp_mem *mem = &arena->mem;
+
+	arena->fresh = malloc(mem->length);
+	if (!arena->fresh)
+		return odp_fail(ENOMEM, "out of memory");
+	odp_fill(arena->fresh, mem->length, odp_random(&t->rng), 0);
+	memcpy(arena->model, arena->fresh, mem->length);
+	if (pwrite(mem->fd, arena->fresh, mem->length, 0) != (ssize_t)mem->length)
+		return odp_fail(EIO, "pwrite: %s", strerror(errno));
+	return arena_remap((struct range){ arena, 0, mem->length });
 }
 
 /* The MR is less than the memory, and starts and ends on any byte. */
@@ -82,6 +114,9 @@ int arena_open(struct torture *t, struct arena *arena, enum kind kind)
 	arena->state = calloc(1, arena->mem.length / PAGE);
 	if (!arena->model || !arena->alternative || !arena->state)
 		return odp_fail(ENOMEM, "out of memory");
+	ret = BIT(kind) & COPIES ? open_copy(t, arena) : 0;
+	if (ret)
+		return ret;
 	arena->start = below(t, 2 * PAGE);
 	arena->mr.length = arena->mem.length - arena->start - below(t, 2 * PAGE);
 	return arena_register(t, arena);
@@ -90,6 +125,7 @@ int arena_open(struct torture *t, struct arena *arena, enum kind kind)
 void arena_close(struct arena *arena)
 {
 	odp_dereg(&arena->mr);
+	free(arena->fresh);
 	free(arena->model);
 	free(arena->alternative);
 	free(arena->state);
@@ -139,6 +175,14 @@ void model_zero(struct range range)
 	memset(range.arena->model + range.offset, 0, range.length);
 	for_each_page(page, part, range)
 		range.arena->state[page] = KNOWN;
+}
+
+void model_fresh(struct range range)
+{
+	if (range.arena->fresh)
+		model_write(range, range.arena->fresh + range.offset);
+	else
+		model_zero(range);
 }
 
 void model_free(struct range range)

@@ -120,7 +120,7 @@ static struct range some_pages(struct torture *t, struct arena *arena, size_t mo
 	size_t pages = arena->mem.length / PAGE, count = 1UL << below(t, 9);
 
 	/* And huge pages whole. */
-	if (arena->kind == THP && most >= HUGE / PAGE && one_in(t, 4))
+	if (most >= HUGE / PAGE && (arena->kind == HUGETLB || (arena->kind == THP && one_in(t, 4))))
 		return part_of(arena, below(t, pages * PAGE / HUGE), pages * PAGE / HUGE);
 	if (one_in(t, 8))
 		count = pages;
@@ -210,10 +210,10 @@ void close_pairs(struct torture *t)
 		odp_disconnect(&t->pairs[i]);
 }
 
-/* Any power of two is as likely as any other, and so is a page boundary. */
+/* Any power of two is as likely as any other, but the large ones; so is a page boundary. */
 static size_t some_length(struct torture *t, size_t most)
 {
-	size_t length = 1UL << below(t, 19);
+	size_t length = 1UL << below(t, one_in(t, 4) ? 19 : 15);
 
 	length += below(t, length);
 	if (one_in(t, 2))
@@ -458,7 +458,7 @@ static int dontneed(struct torture *t, struct range r)
 	if (madvise(range_at(r), r.length, MADV_DONTNEED))
 		return fail_errno(r, "MADV_DONTNEED");
 	if (is_private(r.arena))
-		model_zero(r);
+		model_fresh(r);
 	return 0;
 }
 
@@ -542,20 +542,20 @@ static int unmap(struct torture *t, struct range r)
 		return fail_errno(r, "unmapping");
 	if (one_in(t, 3))
 		ret = refused(t, r, one_in(t, 2));
-	if (odp_mem_remap(&r.arena->mem, r.offset, r.length))
+	if (arena_remap(r))
 		return fail_errno(r, "mapping anew");
 	if (is_private(r.arena))
-		model_zero(r);
+		model_fresh(r);
 	return ret;
 }
 
 static int map_over(struct torture *t, struct range r)
 {
 	(void)t;
-	if (odp_mem_remap(&r.arena->mem, r.offset, r.length))
+	if (arena_remap(r))
 		return fail_errno(r, "mapping over");
 	if (is_private(r.arena))
-		model_zero(r);
+		model_fresh(r);
 	return 0;
 }
 
@@ -696,6 +696,33 @@ static int punch(struct torture *t, struct range r)
 	return 0;
 }
 
+static int zero(struct torture *t, struct range r)
+{
+	(void)t;
+	if (fallocate(r.arena->mem.fd, FALLOC_FL_ZERO_RANGE, r.offset, r.length))
+		return fail_errno(r, "zeroing a range");
+	model_zero(r);
+	return 0;
+}
+
+/* What is behind the range moves forward, and the file is made as long as it was. */
+static int cut_out(struct torture *t, struct range r)
+{
+	struct arena *arena = r.arena;
+	size_t end = r.offset + r.length, behind = arena->mem.length - end;
+
+	(void)t;
+	/* It does not cut the file's end off. */
+	if (!behind)
+		return 0;
+	if (fallocate(arena->mem.fd, FALLOC_FL_COLLAPSE_RANGE, r.offset, r.length) ||
+	    ftruncate(arena->mem.fd, arena->mem.length))
+		return fail_errno(r, "collapsing a range");
+	memmove(arena->model + r.offset, arena->model + end, behind);
+	memset(arena->model + r.offset + behind, 0, r.length);
+	return 0;
+}
+
 static int truncate_file(struct torture *t, struct range r)
 {
 	size_t end = r.arena->mem.length;
@@ -773,18 +800,70 @@ static int advise(struct torture *t, struct range r)
 	return fail_errno(r, "ibv_advise_mr");
 }
 
+/* Pages become equal, and may be merged by the time that they are used. */
+static int merge(struct torture *t, struct range r)
+{
+	uint64_t seed = odp_random(&t->rng);
+	size_t i, count = least(r.length / PAGE, 8);
+
+	for (i = 0; i < count; i++)
+		cpu_write(t, (struct range){ r.arena, r.offset + i * PAGE, PAGE }, seed);
+	/* Not every kernel has it. */
+	madvise(range_at(r), r.length, MADV_MERGEABLE);
+	return 0;
+}
+
+static int unmerge(struct torture *t, struct range r)
+{
+	(void)t;
+	madvise(range_at(r), r.length, MADV_UNMERGEABLE);
+	return 0;
+}
+
+static int write_text(const char *path, const char *text)
+{
+	int fd = open(path, O_WRONLY | O_CLOEXEC), ret = 0;
+
+	/* Without privilege, or in a kernel without it, nothing happens. */
+	if (fd >= 0) {
+		ret = write(fd, text, strlen(text));
+		close(fd);
+	}
+	return ret < 0 ? -errno : 0;
+}
+
+static int split(struct torture *t, struct range r)
+{
+	char text[64];
+
+	(void)t;
+	snprintf(text, sizeof(text), "%d,%p,%p", getpid(), range_at(r), range_at(r) + r.length);
+	write_text("/sys/kernel/debug/split_huge_pages", text);
+	return 0;
+}
+
+/* Every page table entry of the process loses its soft-dirty bit. */
+static int clear_refs(struct torture *t, struct range r)
+{
+	(void)t, (void)r;
+	write_text("/proc/self/clear_refs", "4");
+	return 0;
+}
+
+static int lock_pages(struct torture *t, struct range r)
+{
+	(void)t;
+	/* There may be a limit. */
+	mlock(range_at(r), r.length);
+	munlock(range_at(r), r.length);
+	return 0;
+}
+
 /* Pages migrate, whoever's they are. */
 static int compact(struct torture *t, struct range r)
 {
-	int fd = open("/proc/sys/vm/compact_memory", O_WRONLY | O_CLOEXEC);
-
 	(void)t, (void)r;
-	/* Without privilege, or in a kernel without it, nothing moves. */
-	if (fd >= 0) {
-		if (write(fd, "1", 1) != 1)
-			errno = 0;
-		close(fd);
-	}
+	write_text("/proc/sys/vm/compact_memory", "1");
 	return 0;
 }
 
@@ -798,18 +877,25 @@ static const struct event {
 } events[] = {
 	{ "dontneed",	dontneed,	PRIVATE | FILES, FILES,			6, SIZE_MAX },
 	{ "dontneed",	dontneed,	BIT(THP), 0,				4, 1 },
-	{ "free",	lazyfree,	PRIVATE, 0,				8, SIZE_MAX },
-	{ "pageout",	pageout,	PRIVATE | FILES, PRIVATE | FILES,	10, SIZE_MAX },
-	{ "cold",	cold,		PRIVATE | FILES, PRIVATE | FILES,	1, SIZE_MAX },
+	{ "free",	lazyfree,	FREEABLE, 0,				8, SIZE_MAX },
+	{ "pageout",	pageout,	SMALL_PRIVATE | FILES, SMALL_PRIVATE | FILES, 10, SIZE_MAX },
+	{ "cold",	cold,		SMALL_PRIVATE | FILES, SMALL_PRIVATE | FILES, 1, SIZE_MAX },
 	{ "protect",	protect,	PRIVATE | FILES, 0,			6, SIZE_MAX },
 	{ "protect",	protect,	BIT(THP), 0,				4, 1 },
 	{ "unmap",	unmap,		PRIVATE | FILES, 0,			4, SIZE_MAX },
 	{ "map over",	map_over,	PRIVATE | FILES, FILES,			4, SIZE_MAX },
-	{ "mremap",	move_away,	PRIVATE | FILES, 0,			6, SIZE_MAX },
+	{ "mremap",	move_away,	SMALL_PRIVATE | FILES, 0,		6, SIZE_MAX },
 	{ "fork",	fork_write,	PRIVATE | FILES, 0,			6, SIZE_MAX },
 	{ "fork, exit",	fork_exit,	PRIVATE, PRIVATE,			3, SIZE_MAX },
 	{ "collapse",	collapse,	BIT(THP) | BIT(MEMFD), BIT(THP) | BIT(MEMFD), 6, SIZE_MAX },
+	{ "split",	split,		BIT(THP) | BIT(MEMFD), BIT(THP) | BIT(MEMFD), 4, SIZE_MAX },
+	{ "merge",	merge,		FREEABLE, 0,				4, SIZE_MAX },
+	{ "unmerge",	unmerge,	FREEABLE, FREEABLE,			2, SIZE_MAX },
+	{ "clear refs",	clear_refs,	PRIVATE | FILES, PRIVATE | FILES,	1, SIZE_MAX },
+	{ "mlock",	lock_pages,	PRIVATE | FILES, PRIVATE | FILES,	2, SIZE_MAX },
 	{ "punch",	punch,		FILES, 0,				6, SIZE_MAX },
+	{ "zero",	zero,		BIT(EXT4) | BIT(FSDAX), 0,		3, SIZE_MAX },
+	{ "cut out",	cut_out,	BIT(EXT4) | BIT(FSDAX), 0,		3, SIZE_MAX },
 	{ "truncate",	truncate_file,	FILES, 0,				4, SIZE_MAX },
 	{ "sync",	sync_file,	FILES, FILES,				8, SIZE_MAX },
 	{ "pwrite",	file_write,	FILES, 0,				4, SIZE_MAX },
@@ -957,7 +1043,7 @@ static int named_event(struct torture *t, const char *name, struct range r)
 /* A page that only the device has written since MADV_FREE. */
 static int op_free(struct torture *t)
 {
-	struct arena *arena = arena_of(t, PRIVATE);
+	struct arena *arena = arena_of(t, FREEABLE);
 	int i, count = 1 + below(t, 3), ret = 0;
 	struct range r;
 

@@ -13,11 +13,12 @@
  *
  * Message:  the destination has the source's bytes once it has completed. No two
  *	     messages in flight overlap, source or destination.
- * Private memory (anonymous, lazyfree, thp): MADV_DONTNEED, munmap() and a new
- *	     mapping leave zeroes. Page-out, collapse, split, migration, mprotect(),
- *	     mremap() away and back, and fork() change nothing.
- * Files (memfd, ext4, fsdax), always mapped shared: only a hole, a truncation and
- *	     writes change them; neither MADV_DONTNEED nor a new mapping does.
+ * Private memory (anonymous, lazyfree, thp, hugetlb, ext4-private, fsdax-private):
+ *	     MADV_DONTNEED, munmap() and a new mapping leave zeroes, or what the file
+ *	     has. Page-out, collapse, split, merging, migration,
+ *	     mprotect(), mremap() away and back, and fork() change nothing.
+ * Files (memfd, ext4, fsdax), mapped shared: only a hole, a truncation, what is cut
+ *	     out and writes change them; neither MADV_DONTNEED nor a new mapping does.
  * Fork:     the child finds its private memory as it was at the fork whatever
  *	     the parent and the device do meanwhile; what it writes is seen by the
  *	     parent in files, and not in private memory.
@@ -226,7 +227,7 @@ static void *make_noise(void *arg)
 /* --- a round ---------------------------------------- */
 
 static const char *const vmstat_names[] = {
-	"pswpin", "pswpout", "pglazyfreed", "pgmigrate_success", "thp_fault_alloc",
+	"ksm_swpin_copy", "cow_ksm", "pswpin", "pswpout", "pglazyfreed", "pgmigrate_success", "thp_fault_alloc",
 	"thp_collapse_alloc", "thp_split_pmd", "thp_split_page",
 };
 
@@ -418,6 +419,17 @@ static int run_round(struct odp_dev *dev, unsigned int round, int *number)
 	return failed;
 }
 
+/* The kernel looks for equal pages all the time, where it can. */
+static void run_ksm(bool run)
+{
+	FILE *file = fopen("/sys/kernel/mm/ksm/run", "we");
+
+	if (file) {
+		fputs(run ? "1" : "2", file);
+		fclose(file);
+	}
+}
+
 static bool swap_is_on(void)
 {
 	FILE *file = fopen("/proc/swaps", "re");
@@ -472,7 +484,8 @@ static void usage(FILE *out)
 		"  --threads N       N streams at once, each on its own memory (at most 16)\n"
 		"  --thread N        only the stream of thread N\n"
 		"  --noise           a thread beside them that maps, touches, unmaps and forks\n"
-		"  --kinds A,B       of memory: anonymous,lazyfree,thp,memfd,ext4,fsdax\n"
+		"  --kinds A,B       of memory: anonymous,lazyfree,thp,hugetlb,memfd,ext4,fsdax,\n"
+		"                    ext4-private,fsdax-private\n"
 		"  --from N          begin with operation N, on fresh memory\n"
 		"  --check-every N   operations between two checks of everything (default 50)\n"
 		"  --damage N        flip a bit after operation N, to see it found\n"
@@ -571,7 +584,9 @@ int main(int argc, char **argv)
 	}
 	sigaction(SIGINT, &action, NULL);
 	sigaction(SIGTERM, &action, NULL);
+	run_ksm(true);
 	ret = run_rounds(&dev);
+	run_ksm(false);
 	odp_close(&dev);
 	if (interrupted && !ret)
 		fprintf(stderr, "odp-torture: interrupted\n");

@@ -13,10 +13,14 @@
 #define PAIRS		4
 #define LOG_LINES	32
 
-enum kind { ANONYMOUS, LAZYFREE, THP, MEMFD, EXT4, FSDAX, KINDS };
+/* The last two are private mappings of files that have bytes of their own. */
+enum kind { ANONYMOUS, LAZYFREE, THP, HUGETLB, MEMFD, EXT4, FSDAX, EXT4_COW, FSDAX_COW, KINDS };
 
 #define BIT(n)		(1u << (n))
-#define PRIVATE		(BIT(ANONYMOUS) | BIT(LAZYFREE) | BIT(THP))
+#define FREEABLE	(BIT(ANONYMOUS) | BIT(LAZYFREE) | BIT(THP))
+#define COPIES		(BIT(EXT4_COW) | BIT(FSDAX_COW))
+#define SMALL_PRIVATE	(FREEABLE | COPIES)
+#define PRIVATE		(SMALL_PRIVATE | BIT(HUGETLB))
 #define FILES		(BIT(MEMFD) | BIT(EXT4) | BIT(FSDAX))
 
 /* What is known of a page: see "Lazily freed pages" in torture.c. */
@@ -32,11 +36,19 @@ struct arena {
 	struct odp_mem mem;
 	struct odp_mr mr;
 	size_t start;		/* of the MR in the memory; its end is mr.length later */
+	uint8_t *fresh;		/* what a new mapping of it holds; NULL: zeroes */
 	uint8_t *model;		/* what all of the memory must hold */
 	uint8_t *alternative;	/* what else a page that is MAYBE may hold */
 	uint8_t *state;		/* of each page */
 	bool failed;
 	char skip[256];		/* why there is no such arena, or "" */
+};
+
+/* A part of an arena's memory. */
+struct range {
+	struct arena *arena;
+	size_t offset;
+	size_t length;
 };
 
 /* A thread's stream of operations, and all that it works on. */
@@ -64,13 +76,6 @@ struct torture {
 	char error[1024];	/* the first failure, "" without one */
 };
 
-/* A part of an arena's memory. */
-struct range {
-	struct arena *arena;
-	size_t offset;
-	size_t length;
-};
-
 /* --- model.c ---------------------------------------- */
 
 /* The kind of that name, or -EINVAL. */
@@ -92,9 +97,13 @@ int arena_open(struct torture *t, struct arena *arena, enum kind kind);
 void arena_close(struct arena *arena);
 int arena_register(struct torture *t, struct arena *arena);
 
+/* Map the range anew, with whatever there is then: see model_fresh(). */
+int arena_remap(struct range range);
+
 /* The same to the models as was, or will be, done to the memory. */
 void model_write(struct range range, const uint8_t *bytes);
 void model_zero(struct range range);
+void model_fresh(struct range range);	/* private memory that is mapped anew */
 void model_free(struct range range);	/* settled before */
 
 /* By the CPU, to memory and model. */
