@@ -449,8 +449,6 @@ static int run_test(void *arg, size_t i, __attribute__((unused)) uint64_t seed)
 	struct ctx *ctx = arg;
 	int ret = 0;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	if (!ctx->pair.local.qp)
 		ret = odp_connect(&ctx->pair, &ctx->dev, NULL);
 	return ret ?: tests[i].run(ctx);
@@ -472,6 +470,7 @@ int main(int argc, char **argv)
 		.about = "Faults that are not plain, on on-demand-paged memory.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

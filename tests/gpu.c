@@ -230,39 +230,6 @@ static int secretmem(struct ctx *ctx)
 
 /* --- the end of the process ------------------------------------------------------ */
 
-static int send_fd(int sock, int fd)
-{
-	char control[CMSG_SPACE(sizeof(int))] = {}, byte = 0;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-			      .msg_control = control, .msg_controllen = sizeof(control) };
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	return sendmsg(sock, &msg, 0) == 1 ? 0 : -errno;
-}
-
-static int receive_fd(int sock)
-{
-	char control[CMSG_SPACE(sizeof(int))], byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-			      .msg_control = control, .msg_controllen = sizeof(control) };
-	struct cmsghdr *cmsg;
-	int fd;
-
-	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != 1)
-		return odp_fail(EIO, "the child has ended");
-	cmsg = CMSG_FIRSTHDR(&msg);
-	if (!cmsg || cmsg->cmsg_type != SCM_RIGHTS)
-		return odp_fail(EIO, "no descriptor came");
-	memcpy(&fd, CMSG_DATA(cmsg), sizeof(int));
-	return fd;
-}
-
 /* A process whose memory the GPU mirrors, with a descriptor of that mirror here. */
 struct victim {
 	pid_t pid;
@@ -277,7 +244,7 @@ static void be_victim(const struct ctx *ctx, int sock, uint8_t *addr)
 	ptrace(PTRACE_TRACEME, 0, NULL, NULL);
 	raise(SIGSTOP);
 	odp_fill(addr, LENGTH, 4, 0);
-	if (fd < 0 || send_fd(sock, fd))
+	if (fd < 0 || guest_send_fd(sock, fd))
 		_exit(1);
 	close(fd);
 	for (;;)
@@ -305,7 +272,7 @@ static int start_victim(struct ctx *ctx, struct victim *victim)
 		 ptrace(PTRACE_CONT, victim->pid, NULL, NULL))
 		ret = guest_fail("ptrace");
 	if (!ret) {
-		victim->fd = receive_fd(sock[0]);
+		victim->fd = guest_receive_fd(sock[0]);
 		ret = victim->fd < 0 ? victim->fd : 0;
 	}
 	close(sock[0]);

@@ -278,30 +278,6 @@ static int unavailable(const char *what)
 	return odp_fail(ENODEV, "unavailable: %s: %s", what, strerror(errno));
 }
 
-/* The number behind @key, or the first one with NULL, in a file of such lines. */
-static long value_in(const char *path, const char *key)
-{
-	size_t length = key ? strlen(key) : 0;
-	FILE *file = fopen(path, "re");
-	long value = -1;
-	char line[256];
-
-	while (file && value < 0 && fgets(line, sizeof(line), file))
-		if (!key || (!strncmp(line, key, length) && line[length] == ' '))
-			value = strtol(line + length, NULL, 10);
-	if (file)
-		fclose(file);
-	return value;
-}
-
-/* What is pinned now: the kernel keeps a part of the counts per CPU. */
-static long pins(void)
-{
-	guest_write("/proc/sys/vm/stat_refresh", "1");
-	return value_in("/proc/vmstat", "nr_foll_pin_acquired") -
-	       value_in("/proc/vmstat", "nr_foll_pin_released");
-}
-
 /* KiB of @key in the mapping at @addr, of smaps. */
 static long smaps_kib(const void *addr, const char *key)
 {
@@ -380,17 +356,6 @@ static int device_write(struct ctx *ctx, struct area *area, size_t at, size_t le
 		      "at %#zx", at);
 }
 
-static int compare(const char *what, const void *got, const void *expected, size_t at,
-		   size_t length)
-{
-	struct odp_mismatch bad;
-
-	if (odp_compare(got, expected, length, &bad))
-		return 0;
-	return odp_fail(EBADMSG, "%s: byte %#zx is %#04x, should be %#04x; %zu of %zu wrong", what,
-			at + bad.offset, bad.got, bad.expected, bad.count, length);
-}
-
 static int device_read(struct ctx *ctx, struct area *area, size_t at, size_t length)
 {
 	int ret;
@@ -398,7 +363,7 @@ static int device_read(struct ctx *ctx, struct area *area, size_t at, size_t len
 	memset(ctx->peer, ~area->model[at], length);
 	ret = odp_read(&ctx->pair, &ctx->peer_mr, 0, &area->mr, area->bias + at, length);
 	return during(ret, "at %#zx", at) ?:
-	       compare("RDMA READ", ctx->peer, area->model + at, at, length);
+	       guest_compare("RDMA READ", ctx->peer, area->model + at, at, length);
 }
 
 /* An access that has to fail with @wanted, and takes the pair with it. */
@@ -518,7 +483,7 @@ static int check_cpu(struct area *area)
 	for (at = 0; at < area->length && !ret; at += n) {
 		n = run_of(area, at, area->stride);
 		if (area->state[at / PAGE] == LIVE)
-			ret = compare("CPU", area->addr + at, area->model + at, at, min(n, PEER));
+			ret = guest_compare("CPU", area->addr + at, area->model + at, at, min(n, PEER));
 	}
 	return ret;
 }
@@ -544,7 +509,7 @@ static int check_fd(struct area *area, int fd, const char *what)
 			ret = guest_fail(what);
 		else if ((size_t)got != length)
 			ret = odp_fail(EPROTO, "%s ends at %#zx", what, at + got);
-		ret = ret ?: compare(what, buffer, expected + at, at, length);
+		ret = ret ?: guest_compare(what, buffer, expected + at, at, length);
 	}
 	free(buffer);
 	return ret;
@@ -893,7 +858,7 @@ static int want_mthp(struct ctx *ctx, struct area *area)
 {
 	(void)ctx;
 	(void)area;
-	if (value_in(THP "hugepages-64kB/stats/anon_fault_alloc", NULL) <= 0)
+	if (guest_value(THP "hugepages-64kB/stats/anon_fault_alloc", NULL) <= 0)
 		return odp_fail(ENODEV, "unavailable: the kernel gave it no page of 64 KiB");
 	return 0;
 }
@@ -914,11 +879,11 @@ static int merge(struct ctx *ctx, struct area *area)
 	if (madvise(area->addr, area->length, MADV_MERGEABLE) || run_ksm(true))
 		return unavailable("KSM");
 	for (ret = 1; ret > 0; nap()) {
-		if (value_in("/proc/self/ksm_merging_pages", NULL) >= (long)(area->length / PAGE / 2))
+		if (guest_value("/proc/self/ksm_merging_pages", NULL) >= (long)(area->length / PAGE / 2))
 			ret = 0;
 		else if (odp_now() > deadline)
 			ret = odp_fail(EBUSY, "KSM merges %ld pages of %zu",
-				       value_in("/proc/self/ksm_merging_pages", NULL),
+				       guest_value("/proc/self/ksm_merging_pages", NULL),
 				       area->length / PAGE);
 	}
 	run_ksm(false);
@@ -932,8 +897,9 @@ static int swap_out(struct ctx *ctx, struct area *area)
 	long pages = area->length / PAGE, swapped;
 
 	(void)ctx;
-	if (value_in("/proc/meminfo", "SwapTotal:") <= 0)
-		return odp_fail(ENODEV, "unavailable: no swap (tests/vm/run --swap)");
+	swapped = guest_need_swap(NULL);
+	if (swapped)
+		return swapped;
 	for (;;) {
 		if (madvise(area->addr, area->length, MADV_PAGEOUT))
 			return guest_fail("MADV_PAGEOUT");
@@ -1034,7 +1000,7 @@ static bool pmem_is_xfs(void)
 static bool is_here(const struct kind *kind)
 {
 	if (kind->is & GIGANTIC)
-		return value_in(GIGANTIC_PAGES, NULL) > 0;
+		return guest_value(GIGANTIC_PAGES, NULL) > 0;
 	if (kind->class == DAX || kind->class == DAX_PRIVATE)
 		return pmem_is_xfs() == !!(kind->is & ON_XFS);
 	return true;
@@ -1179,7 +1145,7 @@ static int move(struct ctx *ctx, struct area *area)
 
 	if (mremap(start(area), area->span, area->span, flags, SPARE) == MAP_FAILED)
 		return guest_fail("mremap");
-	ret = compare("CPU, moved", SPARE, area->model + area->at, area->at, area->span) ?:
+	ret = guest_compare("CPU, moved", SPARE, area->model + area->at, area->at, area->span) ?:
 	      want_refusal(ctx, area, area->at + 1, IBV_WC_REM_ACCESS_ERR);
 	if (mremap(SPARE, area->span, area->span, flags, start(area)) == MAP_FAILED)
 		ret = ret ?: guest_fail("mremap back");
@@ -1369,7 +1335,7 @@ static int child_writes(struct ctx *ctx, struct area *area)
 {
 	(void)ctx;
 	if (is_private(area) &&
-	    compare("CPU, in the child", start(area), area->model + area->at, area->at, area->span)) {
+	    guest_compare("CPU, in the child", start(area), area->model + area->at, area->at, area->span)) {
 		printf("# %s\n", odp_error());
 		fflush(stdout);
 		return 1;
@@ -1598,7 +1564,7 @@ static int move_by_uffd(struct ctx *ctx, struct area *area)
 	else
 		ret = uffd_register(uffd, SPARE, area->span, UFFDIO_REGISTER_MODE_MISSING) ?:
 		      uffd_move(uffd, SPARE, start(area), area->span) ?:
-		      compare("CPU, moved", SPARE, area->model + area->at, area->at, area->span) ?:
+		      guest_compare("CPU, moved", SPARE, area->model + area->at, area->at, area->span) ?:
 		      uffd_register(uffd, start(area), area->span, UFFDIO_REGISTER_MODE_MISSING) ?:
 		      uffd_move(uffd, start(area), SPARE, area->span);
 	close(uffd);
@@ -1667,16 +1633,13 @@ static int reclaim(struct ctx *ctx, struct area *area)
 
 static int swap_off_and_on(struct ctx *ctx, struct area *area)
 {
-	FILE *file = fopen("/proc/swaps", "re");
-	char line[256] = "", path[128] = "";
+	char path[128];
+	int ret;
 
 	(void)ctx;
-	if (file && fgets(line, sizeof(line), file) && fgets(line, sizeof(line), file))
-		sscanf(line, "%127s", path);
-	if (file)
-		fclose(file);
-	if (!path[0])
-		return odp_fail(ENODEV, "unavailable: no swap (tests/vm/run --swap)");
+	ret = guest_need_swap(path);
+	if (ret)
+		return ret;
 	if (madvise(area->addr, GUARD, MADV_PAGEOUT) ||
 	    madvise(start(area), area->span, MADV_PAGEOUT))
 		return guest_fail("MADV_PAGEOUT");
@@ -1844,21 +1807,18 @@ static bool takes_pages(char effect)
 	return strchr("i0ghftskp", effect);
 }
 
-static int event(struct ctx *ctx, struct area *area)
+static int event(struct ctx *ctx, struct area *area, const struct odp_counters *before)
 {
 	const char effect = ctx->test->effect;
-	struct odp_counters before, after;
+	struct odp_counters after;
 	int ret;
 
-	ret = odp_counters(&area->mr, &before);
-	if (ret)
-		return ret;
 	ctx->wanted = errno_of(effect);
 	ret = ctx->test->event->run(ctx, area) ?: odp_counters(&area->mr, &after);
 	ctx->wanted = 0;
 	if (ret)
 		return ret;
-	if (takes_pages(effect) && after.invalidations == before.invalidations)
+	if (takes_pages(effect) && after.invalidations == before->invalidations)
 		return odp_fail(EPROTO, "no page of the region was invalidated");
 	apply(area, effect);
 	return 0;
@@ -1894,7 +1854,7 @@ static int steps(struct ctx *ctx, struct area *area)
 	if (ret)
 		return ret;
 	ctx->phase = "in the event";
-	ret = odp_counters(&area->mr, &counters) ?: event(ctx, area);
+	ret = odp_counters(&area->mr, &counters) ?: event(ctx, area, &counters);
 	if (ret)
 		return ret;
 	ctx->phase = "just after the event";
@@ -1916,13 +1876,13 @@ static int run_subtest(struct ctx *ctx)
 	long before, after;
 	int ret;
 
-	before = pins();
+	before = guest_pins();
 	ret = steps(ctx, &area);
 	area_close(&area);
 	ret = during(ret, "%s, %s, %s", test->kind->name, test->event->name, ctx->phase);
 	/* What the disk was read with may be let go of a moment later. */
 	deadline = odp_now() + 5000000000ULL;
-	while ((after = pins()) != before && odp_now() < deadline)
+	while ((after = guest_pins()) != before && odp_now() < deadline)
 		nap();
 	if (!ret && after != before)
 		ret = odp_fail(EPROTO, "%s, %s: %ld pages are pinned, %ld were", test->kind->name,
@@ -1958,35 +1918,6 @@ struct offer {
 	uint32_t rkey;
 };
 
-static int send_fd(int sock, int fd)
-{
-	char control[CMSG_SPACE(sizeof(int))] = {}, byte = 0;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-			      .msg_control = control, .msg_controllen = sizeof(control) };
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
-	return sendmsg(sock, &msg, 0) == 1 ? 0 : guest_fail("sendmsg");
-}
-
-static int receive_fd(int sock)
-{
-	char control[CMSG_SPACE(sizeof(int))], byte;
-	struct iovec iov = { &byte, 1 };
-	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
-			      .msg_control = control, .msg_controllen = sizeof(control) };
-	int fd;
-
-	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != 1 || !CMSG_FIRSTHDR(&msg))
-		return odp_fail(EPROTO, "the child passed no descriptor");
-	memcpy(&fd, CMSG_DATA(CMSG_FIRSTHDR(&msg)), sizeof(int));
-	return fd;
-}
-
 /*
  * In a child: memory at the address that the parent has it, too, if it is shared. Passes
  * the device's descriptor, and ends once it is told to: by exec, where the descriptor
@@ -2009,7 +1940,7 @@ static int be_owner(const char *device, struct area *area, int sock, bool execut
 	if (write(sock, &offer, sizeof(offer)) != sizeof(offer) ||
 	    read(sock, &peer, sizeof(peer)) != sizeof(peer))
 		return guest_fail("socket");
-	ret = odp_connect_to(&pair, &peer) ?: send_fd(sock, ctx.dev.ctx->cmd_fd);
+	ret = odp_connect_to(&pair, &peer) ?: guest_send_fd(sock, ctx.dev.ctx->cmd_fd);
 	if (ret)
 		return ret;
 	while (read(sock, &byte, 1) != 1)
@@ -2074,7 +2005,7 @@ static int owner_of(struct ctx *ctx, struct area *area, const struct kind *kind,
 		     write(sock[0], &self, sizeof(self)) != sizeof(self)))
 		ret = odp_fail(EPROTO, "the child has ended");
 	ret = ret ?: odp_connect_to(&ctx->pair, &offer.address);
-	fd = ret ?: receive_fd(sock[0]);
+	fd = ret ?: guest_receive_fd(sock[0]);
 	ret = fd < 0 ? fd : 0;
 	remote = (struct ibv_mr){ .rkey = offer.rkey };
 	area->mr = (struct odp_mr){ .mr = &remote, .iova = (uintptr_t)area->addr };
@@ -2561,8 +2492,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	struct ctx *ctx = arg;
 	int ret;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	ctx->rng = seed;
 	ctx->test = &tests[i];
 	ret = want_pair(ctx);
@@ -2589,6 +2518,7 @@ int main(int argc, char **argv)
 			 "root, swap, huge pages, /mnt/ext4, /mnt/pmem and /dev/dax1.0: see tests/vm/run.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

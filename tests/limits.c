@@ -23,18 +23,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/socket.h>
-#include <sys/stat.h>
 #include <sys/swap.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -43,7 +39,6 @@
 #define MS		1000000UL	/* ns */
 #define CHUNK		ODP_MIB		/* of one message at most, and the buffer's size */
 #define SETTLE_MS	30000
-#define CGROUPS		"/sys/fs/cgroup"
 #define OVERCOMMIT	"/proc/sys/vm/overcommit_memory"
 
 /* What the kernel may not be refused is charged above the limit. */
@@ -76,38 +71,13 @@ static void nap(void)
 
 /* --- what the kernel says --------------------------------------------------------- */
 
-/* The number behind @key, or the first one with NULL, in a file of such lines. */
-static long value_in(const char *path, const char *key)
-{
-	size_t length = key ? strlen(key) : 0;
-	FILE *file = fopen(path, "re");
-	long value = -ENOENT;
-	char line[256];
-
-	if (!file)
-		return guest_fail(path);
-	while (value < 0 && fgets(line, sizeof(line), file))
-		if (!key || (!strncmp(line, key, length) && strchr(" \t", line[length])))
-			value = strtol(line + length, NULL, 10);
-	fclose(file);
-	return value < 0 ? odp_fail(ENOENT, "no %s in %s", key ? key : "number", path) : value;
-}
-
-/* Pages that are pinned in the whole system. */
-static long pins(void)
-{
-	guest_write("/proc/sys/vm/stat_refresh", "1");
-	return value_in("/proc/vmstat", "nr_foll_pin_acquired") -
-	       value_in("/proc/vmstat", "nr_foll_pin_released");
-}
-
 static int want_pins(long wanted)
 {
 	uint64_t deadline = odp_now() + SETTLE_MS * MS;
 	long now;
 
 	/* What goes to a disk, or the queue pairs of who was killed, takes its time. */
-	while ((now = pins()) != wanted && odp_now() < deadline)
+	while ((now = guest_pins()) != wanted && odp_now() < deadline)
 		nap();
 	return now == wanted ? 0 :
 	       odp_fail(EPROTO, "%ld pages are pinned, %ld were", now, wanted);
@@ -199,14 +169,14 @@ static int read_all(struct ctx *ctx, const struct odp_mr *mr, size_t at, size_t 
 
 static int twice_the_ram(struct ctx *ctx, const struct test *test)
 {
-	long ram = value_in("/proc/meminfo", "MemTotal:") << 10, swapped;
-	long kills = value_in("/proc/vmstat", "oom_kill"), pinned = pins();
+	long ram = guest_value("/proc/meminfo", "MemTotal:") << 10, swapped;
+	long kills = guest_value("/proc/vmstat", "oom_kill"), pinned = guest_pins();
 	uint64_t seed = odp_random(&ctx->rng);
 	struct odp_mem mem = {};
 	struct odp_mr mr = {};
 	int ret;
 
-	ret = guest_need_swap();
+	ret = guest_need_swap(NULL);
 	if (!ret && ram > (long)GIB / 2)
 		ret = odp_fail(EPROTO, "%ld MiB of RAM: this proves nothing (tests/vm/run --memory 512M)",
 			       ram >> 20);
@@ -214,12 +184,12 @@ static int twice_the_ram(struct ctx *ctx, const struct test *test)
 	      odp_reg(&mr, &ctx->dev, mem.addr, GIB, ODP_ACCESS | IBV_ACCESS_ON_DEMAND) ?:
 	      write_all(ctx, &mr, 0, GIB, seed);
 	/* Not one page is zero: what does not fit into RAM is on the disk. */
-	swapped = value_in("/proc/self/status", "VmSwap:") << 10;
+	swapped = guest_value("/proc/self/status", "VmSwap:") << 10;
 	if (!ret && swapped < (long)GIB - ram)
 		ret = odp_fail(EPROTO, "%ld MiB of %lu are swapped out, and %ld fit into RAM",
 			       swapped >> 20, GIB >> 20, ram >> 20);
 	ret = ret ?: read_all(ctx, &mr, 0, GIB, seed) ?: want_pins(pinned);
-	kills = value_in("/proc/vmstat", "oom_kill") - kills;
+	kills = guest_value("/proc/vmstat", "oom_kill") - kills;
 	if (!ret && kills)
 		ret = odp_fail(EPROTO, "%ld processes were killed for their memory", kills);
 	printf("# %s: %ld MiB of RAM, %ld MiB swapped out\n", test->name, ram >> 20, swapped >> 20);
@@ -246,75 +216,12 @@ struct child {
 	int status;
 };
 
-static int group_write(const char *group, const char *name, const char *value)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
-	return guest_write(path, value);
-}
-
 static int group_limit(const char *group, const char *name, size_t bytes)
 {
 	char number[32];
 
 	snprintf(number, sizeof(number), "%zu", bytes);
-	return group_write(group, name, number);
-}
-
-static long group_value(const char *group, const char *name, const char *key)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
-	return value_in(path, key);
-}
-
-/* In bytes, of memory.stat. Reading cpu.stat brings it up to date. */
-static long group_stat(const char *group, const char *key)
-{
-	group_value(group, "cpu.stat", NULL);
-	return group_value(group, "memory.stat", key);
-}
-
-static int group_make(char *group, size_t size)
-{
-	static unsigned int number;
-	struct statfs fs;
-	char path[128];
-
-	if (statfs(CGROUPS, &fs) || fs.f_type != CGROUP2_SUPER_MAGIC)
-		if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL))
-			return odp_fail(ENODEV, "unavailable: no cgroup2: %s", strerror(errno));
-	if (group_write(".", "cgroup.subtree_control", "+memory"))
-		return odp_fail(ENODEV, "unavailable: no memory cgroups");
-	snprintf(group, size, "odp-limits-%d-%u", getpid(), number++);
-	snprintf(path, sizeof(path), CGROUPS "/%s", group);
-	return mkdir(path, 0755) ? guest_fail(path) : 0;
-}
-
-/* It can go, because nobody is in it. */
-static int group_remove(const char *group)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), CGROUPS "/%s", group);
-	return rmdir(path) ? guest_fail(path) : 0;
-}
-
-/* What a process had goes a moment after it. */
-static int group_settles(const char *group, const char *key)
-{
-	uint64_t deadline = odp_now() + SETTLE_MS * MS;
-	long value;
-
-	while ((value = group_stat(group, key)) > (long)(64 * ODP_KIB)) {
-		if (odp_now() > deadline)
-			return odp_fail(EBUSY, "%s of the cgroup stays at %ld KiB", key,
-					value >> 10);
-		nap();
-	}
-	return value < 0 ? value : 0;
+	return guest_group_write(group, name, number);
 }
 
 static int child_main(struct ctx *ctx, const struct test *test,
@@ -322,7 +229,7 @@ static int child_main(struct ctx *ctx, const struct test *test,
 {
 	struct report report = {};
 
-	report.ret = group_write(ctx->group, "cgroup.procs", "0") ?:
+	report.ret = guest_group_write(ctx->group, "cgroup.procs", "0") ?:
 		     odp_open(&ctx->dev, ctx->device) ?: run(ctx, test);
 	snprintf(report.text, sizeof(report.text), "%s", odp_error());
 	fflush(stdout);
@@ -335,7 +242,7 @@ static int child_start(struct ctx *ctx, const struct test *test, struct child *c
 	int socks[2], ret;
 
 	memset(child, 0, sizeof(*child));
-	ret = group_make(child->group, sizeof(child->group));
+	ret = guest_group_make(child->group);
 	if (ret)
 		return ret;
 	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, socks))
@@ -383,33 +290,19 @@ static int child_reap(struct child *child, bool kill_it)
 #define FAR		(256 * ODP_MIB)
 #define FAR_LIMIT	(32 * ODP_MIB)
 
-static long count_resident(const void *addr, size_t length)
-{
-	unsigned char *map = calloc(length / PAGE, 1);
-	long count = 0;
-	size_t i;
-
-	if (!map || mincore((void *)addr, length, map))
-		count = guest_fail("mincore");
-	for (i = 0; i < length / PAGE && count >= 0; i++)
-		count += map[i] & 1;
-	free(map);
-	return count;
-}
-
 /* All of it is in swap, or on the file's disk, but for what the cgroup may have. */
 static int want_out(const struct ctx *ctx, const struct odp_mem *mem)
 {
 	long in, swapped;
 
 	if (mem->fd < 0) {
-		swapped = group_value(ctx->group, "memory.swap.current", NULL);
+		swapped = guest_group_value(ctx->group, "memory.swap.current", NULL);
 		return swapped >= (long)(FAR - FAR_LIMIT) ? 0 :
 		       odp_fail(EPROTO, "%ld KiB of the cgroup are in swap, should be %lu",
 				swapped >> 10, (FAR - FAR_LIMIT) >> 10);
 	}
 	/* If others paid for the page cache, more of it would be there. */
-	in = count_resident(mem->addr, FAR) * PAGE;
+	in = guest_count_resident(mem->addr, FAR) * PAGE;
 	return in >= 0 && in <= (long)(FAR_LIMIT + SLACK) ? 0 :
 	       odp_fail(EPROTO, "%ld KiB of the file are in memory, should be %lu at most",
 			in >> 10, FAR_LIMIT >> 10);
@@ -448,7 +341,7 @@ static int watch(struct child *child, long *most, struct report *report)
 
 	*most = 0;
 	while (!poll(&pollfd, 1, 10)) {
-		now = group_value(child->group, "memory.current", NULL);
+		now = guest_group_value(child->group, "memory.current", NULL);
 		if (now < 0)
 			return now;
 		*most = now > *most ? now : *most;
@@ -462,19 +355,19 @@ static int watch(struct child *child, long *most, struct report *report)
 
 static int cgroup_far_less(struct ctx *ctx, const struct test *test)
 {
-	long most = 0, peak, kills, all = value_in("/proc/vmstat", "oom_kill"), pinned = pins();
+	long most = 0, peak, kills, all = guest_value("/proc/vmstat", "oom_kill"), pinned = guest_pins();
 	struct report report;
 	struct child child;
 	int ret, end;
 
-	ret = test->kind == ODP_MEM_EXT4 ? 0 : guest_need_swap();
+	ret = test->kind == ODP_MEM_EXT4 ? 0 : guest_need_swap(NULL);
 	ret = ret ?: child_start(ctx, test, &child, far_child);
 	if (ret)
 		return ret;
 	ret = watch(&child, &most, &report);
-	peak = group_value(child.group, "memory.peak", NULL);
-	kills = group_value(child.group, "memory.events", "oom_kill");
-	all = value_in("/proc/vmstat", "oom_kill") - all;
+	peak = guest_group_value(child.group, "memory.peak", NULL);
+	kills = guest_group_value(child.group, "memory.events", "oom_kill");
+	all = guest_value("/proc/vmstat", "oom_kill") - all;
 	printf("# %s: %ld KiB at most, %ld KiB seen, limit %lu, %ld OOM kills\n", test->name,
 	       peak >> 10, most >> 10, FAR_LIMIT >> 10, kills);
 	if (!ret && (kills || all))
@@ -485,7 +378,7 @@ static int cgroup_far_less(struct ctx *ctx, const struct test *test)
 	if (!ret && peak < (long)(FAR_LIMIT - SLACK))
 		ret = odp_fail(EPROTO, "the cgroup had %ld KiB at most: this proves nothing",
 			       peak >> 10);
-	end = child_reap(&child, ret) ?: group_remove(child.group) ?: want_pins(pinned);
+	end = child_reap(&child, ret) ?: guest_group_remove(child.group) ?: want_pins(pinned);
 	return ret ? ret : end;
 }
 
@@ -520,7 +413,7 @@ static int oom_child(struct ctx *ctx, const struct test *test)
 	if (test->variant == GLOBAL)
 		ret = guest_write("/proc/self/oom_score_adj", "1000");
 	else
-		ret = group_write(ctx->group, "memory.swap.max", "0") ?:
+		ret = guest_group_write(ctx->group, "memory.swap.max", "0") ?:
 		      group_limit(ctx->group, "memory.max", OOM_LIMIT);
 	ret = ret ?: odp_mem_map(&mem, test->kind, OOM_LENGTH(test), NULL) ?:
 	      odp_reg(&mr, &ctx->dev, mem.addr, mem.length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND) ?:
@@ -576,13 +469,13 @@ static int want_killed(struct child *child, const struct test *test, long all)
 	int ret;
 
 	ret = child_reap(child, false);
-	kills = group_value(child->group, "memory.events", "oom_kill");
-	all = value_in("/proc/vmstat", "oom_kill") - all;
+	kills = guest_group_value(child->group, "memory.events", "oom_kill");
+	all = guest_value("/proc/vmstat", "oom_kill") - all;
 	if (!ret && (!WIFSIGNALED(child->status) || WTERMSIG(child->status) != SIGKILL))
 		ret = odp_fail(EPROTO, "the child was not killed: status %#x", child->status);
 	if (!ret && (kills != 1 || all != 1))
 		ret = odp_fail(EPROTO, "%ld OOM kills in the cgroup, and %ld in all", kills, all);
-	return ret ? ret : group_settles(child->group, stat);
+	return ret ? ret : guest_group_settles(child->group, stat, 64 * ODP_KIB);
 }
 
 /*
@@ -591,7 +484,7 @@ static int want_killed(struct child *child, const struct test *test, long all)
  */
 static int oom_run(struct ctx *ctx, const struct test *test)
 {
-	long all = value_in("/proc/vmstat", "oom_kill"), pinned = pins();
+	long all = guest_value("/proc/vmstat", "oom_kill"), pinned = guest_pins();
 	struct child child = {};
 	char before[256];
 	int ret, end;
@@ -600,7 +493,7 @@ static int oom_run(struct ctx *ctx, const struct test *test)
 	      want_killed(&child, test, all);
 	end = child_reap(&child, true);
 	if (child.group[0] && !end)
-		end = group_remove(child.group);
+		end = guest_group_remove(child.group);
 	return ret ?: end ?: want_pins(pinned) ?: want_resources(before);
 }
 
@@ -628,14 +521,10 @@ static int oom_kill(struct ctx *ctx, const struct test *test)
  */
 static int oom_global(struct ctx *ctx, const struct test *test)
 {
-	char line[256] = "", path[128] = "";
-	FILE *file = fopen("/proc/swaps", "re");
+	char path[128] = "";
 	int ret = 0;
 
-	if (file && fgets(line, sizeof(line), file) && fgets(line, sizeof(line), file))
-		sscanf(line, "%127s", path);
-	if (file)
-		fclose(file);
+	guest_need_swap(path);
 	if ((path[0] && swapoff(path)) || mlockall(MCL_CURRENT))
 		ret = guest_fail("swapoff, mlockall");
 	ret = ret ?: guest_write(OVERCOMMIT, "1") ?: oom_kill(ctx, test);
@@ -685,8 +574,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 {
 	struct ctx *ctx = arg;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	ctx->rng = seed;
 	return tests[i].run(ctx, &tests[i]);
 }
@@ -708,6 +595,7 @@ int main(int argc, char **argv)
 			 "Wants root, 512 MiB of RAM, swap, /mnt/ext4 and cgroup2: see tests/vm/run.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_first,
 		.close = close_last,

@@ -233,8 +233,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	struct ctx *ctx = arg;
 	int ret;
 
-	if (!odp_supported(&ctx->near.dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->near.dev.name);
 	ctx->near.fd = ctx->far.fd = -1;
 	ret = side_open(&ctx->near, seed);
 	if (!ret)
@@ -266,6 +264,7 @@ int main(int argc, char **argv)
 			 "Wants a guest of tests/vm/run --two-nodes.",
 		.ctx = &ctx,
 		.dev = &ctx.near.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

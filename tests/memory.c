@@ -19,16 +19,13 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
-#include <sys/mount.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -38,7 +35,6 @@
 #define TIB		(1UL << 40)
 #define CHUNK		ODP_MIB		/* of one message at most, and the buffer's size */
 #define SETTLE_MS	30000
-#define CGROUPS		"/sys/fs/cgroup"
 
 /* A connection and a pinned buffer, for one thread. */
 struct link {
@@ -52,7 +48,6 @@ struct ctx {
 	struct link link;
 	const char *device;
 	uint64_t rng;
-	bool odp;
 	const char *group;	/* in a child: its cgroup */
 	int pipe;		/* in a child: to the parent */
 };
@@ -103,13 +98,7 @@ static int link_open(struct link *link, struct odp_dev *dev)
 
 static int ctx_open(struct ctx *ctx)
 {
-	int ret;
-
-	ret = odp_open(&ctx->dev, ctx->device);
-	if (ret)
-		return ret;
-	ctx->odp = odp_supported(&ctx->dev);
-	return link_open(&ctx->link, &ctx->dev);
+	return odp_open(&ctx->dev, ctx->device) ?: link_open(&ctx->link, &ctx->dev);
 }
 
 static void ctx_close(struct ctx *ctx)
@@ -145,16 +134,6 @@ static int read_expect(struct link *link, const struct odp_mr *mr, size_t offset
 		ret = odp_fail(EBADMSG, "RDMA READ of byte %zu: %#04x, should be %#04x; %zu wrong",
 			       offset + bad.offset, bad.got, bad.expected, bad.count);
 	return ret;
-}
-
-static int check_bytes(const char *what, const void *at, const void *expected, size_t length)
-{
-	struct odp_mismatch bad;
-
-	if (odp_compare(at, expected, length, &bad))
-		return 0;
-	return odp_fail(EBADMSG, "%s: byte %zu is %#04x, should be %#04x; %zu of %zu wrong", what,
-			bad.offset, bad.got, bad.expected, bad.count, length);
 }
 
 static int check_pattern(const void *start, size_t offset, size_t length, uint64_t seed)
@@ -237,91 +216,18 @@ static size_t area_pages(const struct area *area)
 	return area->mem.length / PAGE;
 }
 
-/* --- memory cgroups -------------------------------------------------------------- */
-
-static int group_write(const char *group, const char *name, const char *value)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
-	return guest_write(path, value);
-}
-
-/* The number behind @key, or the first one with NULL, in a file of such lines. */
-static long value_in(const char *path, const char *key)
-{
-	size_t length = key ? strlen(key) : 0;
-	FILE *file = fopen(path, "re");
-	long value = -ENOENT;
-	char line[256];
-
-	if (!file)
-		return guest_fail(path);
-	while (value < 0 && fgets(line, sizeof(line), file))
-		if (!key || (!strncmp(line, key, length) && line[length] == ' '))
-			value = strtol(line + length, NULL, 10);
-	fclose(file);
-	return value < 0 ? odp_fail(ENOENT, "no %s in %s", key ? key : "number", path) : value;
-}
-
 static long vmstat(const char *key)
 {
-	return value_in("/proc/vmstat", key);
-}
-
-static long group_value(const char *group, const char *name, const char *key)
-{
-	char path[256];
-
-	snprintf(path, sizeof(path), CGROUPS "/%s/%s", group, name);
-	return value_in(path, key);
-}
-
-/* One of memory.stat, in bytes. Reading cpu.stat is what brings it up to date. */
-static long group_stat(const char *group, const char *key)
-{
-	group_value(group, "cpu.stat", NULL);
-	return group_value(group, "memory.stat", key);
-}
-
-/* Wait until it is at most @limit: RCU and deferred work take their time. */
-static int group_settles(const char *group, const char *key, long limit)
-{
-	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
-	long value;
-
-	while ((value = group_stat(group, key)) > limit) {
-		if (odp_now() > deadline)
-			return odp_fail(EBUSY, "%s of the cgroup stays at %ld KiB, should be at most %ld",
-					key, value >> 10, limit >> 10);
-		nap();
-	}
-	return value < 0 ? value : 0;
+	return guest_value("/proc/vmstat", key);
 }
 
 /* --- where pages are ------------------------------------------------------------- */
-
-
-/* How many pages of a file mapping are in memory. */
-static long count_resident(const void *addr, size_t length)
-{
-	unsigned char *map = calloc(length / PAGE, 1);
-	long count = 0;
-	size_t i;
-
-	if (!map || mincore((void *)addr, length, map))
-		count = guest_fail("mincore");
-	for (i = 0; i < length / PAGE && count >= 0; i++)
-		count += map[i] & 1;
-	free(map);
-	return count;
-}
 
 /* The pages that are in memory, by the way that tells for this kind. */
 static long area_resident(const struct area *area)
 {
 	if (area->mem.fd >= 0)
-		return count_resident(area->mem.addr, area->mem.length);
+		return guest_count_resident(area->mem.addr, area->mem.length);
 	return guest_count_pages(area->mem.addr, area->mem.length, GUEST_PRESENT);
 }
 
@@ -345,7 +251,7 @@ static int page_out(const struct ctx *ctx, const struct area *area)
 		if (madvise(area->mem.addr, area->mem.length, MADV_PAGEOUT))
 			return guest_fail("MADV_PAGEOUT");
 		if (ctx->group)
-			cached = group_stat(ctx->group, "swapcached");
+			cached = guest_group_stat(ctx->group, "swapcached");
 		left = area_resident(area);
 		if (left < 0 || cached < 0)
 			return left < 0 ? left : cached;
@@ -362,7 +268,7 @@ static int page_out(const struct ctx *ctx, const struct area *area)
 		 * MADV_PAGEOUT does not find again. The first fails where it finds less.
 		 */
 		if (ctx->group)
-			group_write(ctx->group, "memory.reclaim", "4M");
+			guest_group_write(ctx->group, "memory.reclaim", "4M");
 		else
 			drop_caches();
 		nap();
@@ -423,7 +329,7 @@ static long check_freed(struct area *area, const bool *written)
 		}
 		snprintf(what, sizeof(what), "page %zu, freed lazily and %s", page,
 			 written[page] ? "then written by the device" : "kept");
-		ret = check_bytes(what, at, model, PAGE);
+		ret = guest_compare(what, at, model, 0, PAGE);
 		if (ret)
 			return ret;
 	}
@@ -443,7 +349,7 @@ static int free_write_reclaim(struct ctx *ctx, const struct test *test)
 	int round, ret;
 	long zero;
 
-	ret = written ? guest_need_swap() : odp_fail(ENOMEM, "out of memory");
+	ret = written ? guest_need_swap(NULL) : odp_fail(ENOMEM, "out of memory");
 	if (!ret)
 		ret = area_open(ctx, &area, test->kind, length);
 	for (round = 0; round < 2 && !ret; round++) {
@@ -476,8 +382,8 @@ static int swap_in(struct ctx *ctx, struct area *area, bool device)
 	int ret = 0;
 
 	if (!device)
-		return check_bytes("swapped in by the CPU", area->mem.addr, area->model,
-				   area->mem.length);
+		return guest_compare("swapped in by the CPU", area->mem.addr, area->model, 0,
+				     area->mem.length);
 	for (offset = 0; offset < area->mem.length && !ret; offset += 64 * ODP_KIB)
 		ret = read_expect(&ctx->link, &area->mr, offset, 64 * ODP_KIB,
 				  area->model + offset);
@@ -491,7 +397,7 @@ static int swapin_write_pageout(struct ctx *ctx, const struct test *test)
 	size_t page;
 	int round, ret;
 
-	ret = guest_need_swap();
+	ret = guest_need_swap(NULL);
 	if (!ret)
 		ret = area_open(ctx, &area, test->kind, 4 * ODP_MIB);
 	for (round = 0; round < 4 && !ret; round++) {
@@ -512,8 +418,8 @@ static int swapin_write_pageout(struct ctx *ctx, const struct test *test)
 	if (!ret)
 		ret = swap_out(ctx, &area);
 	if (!ret)
-		ret = check_bytes("swapped in after the device wrote", area.mem.addr, area.model,
-				  area.mem.length);
+		ret = guest_compare("swapped in after the device wrote", area.mem.addr, area.model, 0,
+				    area.mem.length);
 	pages = vmstat("pswpout") - before;
 	if (!ret && pages < (long)area_pages(&area))
 		ret = odp_fail(EPROTO, "%ld pages were written to swap: this proves nothing", pages);
@@ -565,7 +471,7 @@ static int check_file(const char *what, const struct area *area, int fd)
 			ret = guest_fail(what);
 	}
 	if (!ret)
-		ret = check_bytes(what, at, area->model, area->mem.length);
+		ret = guest_compare(what, at, area->model, 0, area->mem.length);
 	free(at);
 	return ret;
 }
@@ -596,7 +502,7 @@ static int check_evicted(const struct ctx *ctx, struct area *area)
 	if (!ret)
 		ret = check_file("read from disk", area, area->mem.fd);
 	if (!ret)
-		ret = check_bytes("mapped", area->mem.addr, area->model, area->mem.length);
+		ret = guest_compare("mapped", area->mem.addr, area->model, 0, area->mem.length);
 	return ret;
 }
 
@@ -648,7 +554,7 @@ static int file_write_fsdax(struct ctx *ctx, const struct test *test)
 	if (!ret) {
 		other = mmap(NULL, area.mem.length, PROT_READ, MAP_SHARED, area.mem.fd, 0);
 		ret = other == MAP_FAILED ? guest_fail("mmap") :
-		      check_bytes("another mapping", other, area.model, area.mem.length);
+		      guest_compare("another mapping", other, area.model, 0, area.mem.length);
 		if (other != MAP_FAILED)
 			munmap(other, area.mem.length);
 	}
@@ -746,36 +652,12 @@ struct child {
 	int status;
 };
 
-static int group_make(char *group, size_t size)
-{
-	static unsigned int number;
-	struct statfs fs;
-	char path[128];
-
-	if (statfs(CGROUPS, &fs) || fs.f_type != CGROUP2_SUPER_MAGIC)
-		if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL))
-			return odp_fail(ENODEV, "unavailable: no cgroup2: %s", strerror(errno));
-	if (group_write(".", "cgroup.subtree_control", "+memory"))
-		return odp_fail(ENODEV, "unavailable: no memory cgroups");
-	snprintf(group, size, "odp-memory-%d-%u", getpid(), number++);
-	snprintf(path, sizeof(path), CGROUPS "/%s", group);
-	return mkdir(path, 0755) ? guest_fail(path) : 0;
-}
-
-static void group_remove(const char *group)
-{
-	char path[128];
-
-	snprintf(path, sizeof(path), CGROUPS "/%s", group);
-	rmdir(path);
-}
-
 static int child_main(struct ctx *ctx, const struct test *test,
 		      int (*run)(struct ctx *ctx, const struct test *test))
 {
 	struct report report = {};
 
-	report.ret = group_write(ctx->group, "cgroup.procs", "0");
+	report.ret = guest_group_write(ctx->group, "cgroup.procs", "0");
 	if (!report.ret)
 		report.ret = ctx_open(ctx);
 	if (!report.ret)
@@ -791,7 +673,7 @@ static int child_start(struct ctx *ctx, const struct test *test, struct child *c
 	int fds[2], ret;
 
 	memset(child, 0, sizeof(*child));
-	ret = group_make(child->group, sizeof(child->group));
+	ret = guest_group_make(child->group);
 	if (ret)
 		return ret;
 	if (pipe(fds))
@@ -838,7 +720,7 @@ static int run_child(struct ctx *ctx, const struct test *test)
 	ret = child_start(ctx, test, &child, test->run);
 	if (!ret)
 		ret = child_wait(&child);
-	group_remove(child.group);
+	guest_group_remove(child.group);
 	return ret;
 }
 
@@ -852,7 +734,7 @@ static int others_work(struct ctx *ctx)
 	if (!ret)
 		ret = area_write(ctx, &area, 0, CHUNK);
 	if (!ret)
-		ret = check_bytes("another process's memory", area.mem.addr, area.model, CHUNK);
+		ret = guest_compare("another process's memory", area.mem.addr, area.model, 0, CHUNK);
 	area_close(&area);
 	return ret;
 }
@@ -884,12 +766,12 @@ static int cgroup_charge(struct ctx *ctx, const struct test *test)
 	int ret;
 
 	ret = area_map(ctx, &area, test->kind, length);
-	before = group_stat(ctx->group, what);
-	tables = group_stat(ctx->group, "pagetables");
+	before = guest_group_stat(ctx->group, what);
+	tables = guest_group_stat(ctx->group, "pagetables");
 	if (!ret)
 		ret = write_pattern(&ctx->link, &area.mr, 0, length, 1);
-	after = group_stat(ctx->group, what);
-	tables_after = group_stat(ctx->group, "pagetables");
+	after = guest_group_stat(ctx->group, what);
+	tables_after = guest_group_stat(ctx->group, "pagetables");
 	if (!ret)
 		ret = want_growth(what, before, after, length, length + ODP_MIB);
 	if (!ret)
@@ -898,7 +780,7 @@ static int cgroup_charge(struct ctx *ctx, const struct test *test)
 		ret = check_pattern(area.mem.addr, 0, length, 1);
 	area_close(&area);
 	if (!ret)
-		ret = group_settles(ctx->group, what, before + ODP_MIB / 4);
+		ret = guest_group_settles(ctx->group, what, before + ODP_MIB / 4);
 	return ret;
 }
 
@@ -923,12 +805,12 @@ static int cgroup_table(struct ctx *ctx, const struct test *test)
 	if (addr == MAP_FAILED || madvise(addr, length, MADV_NOHUGEPAGE))
 		return guest_fail("mmap of 1 GiB");
 	ret = odp_reg(&mr, &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
-	slab = group_stat(group, "slab");
-	tables = group_stat(group, "pagetables");
+	slab = guest_group_stat(group, "slab");
+	tables = guest_group_stat(group, "pagetables");
 	for (at = 0; at < length && !ret; at += step)
 		ret = write_pattern(&ctx->link, &mr, at + 123, 8, at);
-	slab_after = group_stat(group, "slab");
-	tables_after = group_stat(group, "pagetables");
+	slab_after = guest_group_stat(group, "slab");
+	tables_after = guest_group_stat(group, "pagetables");
 	if (!ret)
 		ret = want_growth("pagetables", tables, tables_after, pieces * PAGE * 3 / 4,
 				  pieces * PAGE * 2);
@@ -938,10 +820,10 @@ static int cgroup_table(struct ctx *ctx, const struct test *test)
 		ret = check_pattern(addr, at + 123, 8, at);
 	odp_dereg(&mr);
 	if (!ret)
-		ret = group_settles(group, "slab", slab + 64 * ODP_KIB);
+		ret = guest_group_settles(group, "slab", slab + 64 * ODP_KIB);
 	munmap(addr, length);
 	if (!ret)
-		ret = group_settles(group, "pagetables", tables + 64 * ODP_KIB);
+		ret = guest_group_settles(group, "pagetables", tables + 64 * ODP_KIB);
 	return ret;
 }
 
@@ -957,9 +839,9 @@ static int limit_child(struct ctx *ctx, const struct test *test)
 	int ret;
 
 	snprintf(number, sizeof(number), "%lu", LIMIT);
-	ret = group_write(ctx->group, "memory.max", number);
+	ret = guest_group_write(ctx->group, "memory.max", number);
 	if (!ret && test->variant == REFUSES)
-		ret = group_write(ctx->group, "memory.swap.max", "0");
+		ret = guest_group_write(ctx->group, "memory.swap.max", "0");
 	if (!ret)
 		ret = area_map(ctx, &area, test->kind, 2 * LIMIT);
 	if (!ret)
@@ -981,14 +863,14 @@ static int cgroup_limit(struct ctx *ctx, const struct test *test)
 	struct child child;
 	int ret;
 
-	ret = test->variant == RECLAIMS && test->kind != ODP_MEM_EXT4 ? guest_need_swap() : 0;
+	ret = test->variant == RECLAIMS && test->kind != ODP_MEM_EXT4 ? guest_need_swap(NULL) : 0;
 	if (!ret)
 		ret = child_start(ctx, test, &child, limit_child);
 	if (ret)
 		return ret;
 	ret = child_wait(&child);
-	peak = group_value(child.group, "memory.peak", NULL);
-	kills = group_value(child.group, "memory.events", "oom_kill");
+	peak = guest_group_value(child.group, "memory.peak", NULL);
+	kills = guest_group_value(child.group, "memory.events", "oom_kill");
 	all = vmstat("oom_kill") - all;
 	printf("# %s: %s, %ld KiB at most, %ld OOM kills, status %#x\n", test->name,
 	       ret ? odp_error() : "completed", peak >> 10, kills, child.status);
@@ -1005,10 +887,10 @@ static int cgroup_limit(struct ctx *ctx, const struct test *test)
 		ret = odp_fail(EPROTO, "the cgroup had %ld KiB at most, %lu are its limit",
 			       peak >> 10, LIMIT >> 10);
 	if (!ret)
-		ret = group_settles(child.group, kind_stat(test->kind), ODP_MIB / 4);
+		ret = guest_group_settles(child.group, kind_stat(test->kind), ODP_MIB / 4);
 	if (!ret)
 		ret = others_work(ctx);
-	group_remove(child.group);
+	guest_group_remove(child.group);
 	return ret;
 }
 
@@ -1017,20 +899,20 @@ static int cgroup_limit(struct ctx *ctx, const struct test *test)
 /* The kernel's own memory in bytes, whoever pays for it. */
 static long kernel_memory(void)
 {
-	return (value_in("/proc/meminfo", "SUnreclaim:") + value_in("/proc/meminfo", "Percpu:") +
-		value_in("/proc/meminfo", "VmallocUsed:")) << 10;
+	return (guest_value("/proc/meminfo", "SUnreclaim:") + guest_value("/proc/meminfo", "Percpu:") +
+		guest_value("/proc/meminfo", "VmallocUsed:")) << 10;
 }
 
 /* What registering the same REGISTRATIONS times costs the cgroup, and the machine. */
 static int register_costs(struct ctx *ctx, void *addr, size_t length, long cost[2])
 {
-	long before = group_stat(ctx->group, "kernel"), all = kernel_memory();
+	long before = guest_group_stat(ctx->group, "kernel"), all = kernel_memory();
 	struct odp_mr mrs[REGISTRATIONS] = {};
 	int i, ret = 0;
 
 	for (i = 0; i < REGISTRATIONS && !ret; i++)
 		ret = odp_reg(&mrs[i], &ctx->dev, addr, length, ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
-	cost[0] = group_stat(ctx->group, "kernel") - before;
+	cost[0] = guest_group_stat(ctx->group, "kernel") - before;
 	cost[1] = kernel_memory() - all;
 	for (i = 0; i < REGISTRATIONS; i++)
 		odp_dereg(&mrs[i]);
@@ -1140,14 +1022,14 @@ static int exit_killed(struct ctx *ctx, const struct test *test)
 		if (!ret && (!WIFSIGNALED(child.status) || n == -ETIMEDOUT))
 			ret = odp_fail(EPROTO, "the child was not killed: %s", odp_error());
 		if (!ret)
-			ret = group_settles(child.group, kind_stat(test->kind), 64 * ODP_KIB);
+			ret = guest_group_settles(child.group, kind_stat(test->kind), 64 * ODP_KIB);
 		if (!ret)
-			ret = group_settles(child.group, "pagetables", 0);
+			ret = guest_group_settles(child.group, "pagetables", 0);
 		if (!ret)
-			ret = group_settles(child.group, "kernel", 256 * ODP_KIB);
+			ret = guest_group_settles(child.group, "kernel", 256 * ODP_KIB);
 		if (!ret)
 			ret = others_work(ctx);
-		group_remove(child.group);
+		guest_group_remove(child.group);
 	}
 	return ret;
 }
@@ -1178,7 +1060,7 @@ static void count_pieces(const struct area *area, long count[2])
 
 	count[0] = count[1] = 0;
 	for (i = 0; i < area->mem.length / CHUNK; i++)
-		count[i % 2] += count_resident((uint8_t *)area->mem.addr + i * CHUNK, CHUNK);
+		count[i % 2] += guest_count_resident((uint8_t *)area->mem.addr + i * CHUNK, CHUNK);
 }
 
 /*
@@ -1207,7 +1089,7 @@ static int accessed(struct ctx *ctx, const struct test *test)
 			ret = use_piece(ctx, &area, at, test->variant);
 	count_pieces(&area, before);
 	if (!ret)
-		ret = group_write(ctx->group, "memory.reclaim", "4M swappiness=0");
+		ret = guest_group_write(ctx->group, "memory.reclaim", "4M swappiness=0");
 	count_pieces(&area, after);
 	lost[0] = before[0] - after[0];
 	lost[1] = before[1] - after[1];
@@ -1336,9 +1218,9 @@ static int count_end(struct churn_counts *counts)
 	int ret, end;
 
 	ret = guest_write(TRACING "events/churn/enable", "0");
-	tried = value_in(TRACING "kprobe_profile", "  tried");
-	waited = value_in(TRACING "kprobe_profile", "  waited");
-	counts->heard = value_in(TRACING "kprobe_profile", "  heard");
+	tried = guest_value(TRACING "kprobe_profile", "  tried");
+	waited = guest_value(TRACING "kprobe_profile", "  waited");
+	counts->heard = guest_value(TRACING "kprobe_profile", "  heard");
 	if (!ret && (tried < 0 || waited < 0 || counts->heard < 0))
 		ret = odp_fail(EPROTO, "the probes' counts are not in kprobe_profile");
 	counts->walks = tried + waited;
@@ -1489,8 +1371,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	const struct test *test = &tests[i];
 	struct ctx *ctx = arg;
 
-	if (!ctx->odp)
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	ctx->rng = seed;
 	return test->child ? run_child(ctx, test) : test->run(ctx, test);
 }
@@ -1512,6 +1392,7 @@ int main(int argc, char **argv)
 			 "process. Wants root, swap, /mnt/ext4, /mnt/pmem and cgroup2: see tests/vm/run.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_first,
 		.close = close_last,

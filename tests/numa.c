@@ -50,7 +50,6 @@
 #define BLOCKS		"/sys/devices/system/memory/"
 #define BALANCING	"/proc/sys/kernel/numa_balancing"
 #define SCAN		"/sys/kernel/debug/sched/numa_balancing/"
-#define PFN_MASK	((1ULL << 55) - 1)
 
 struct area {
 	struct odp_mem mem;
@@ -100,21 +99,6 @@ static uint64_t below(struct ctx *ctx, uint64_t limit)
 static uint64_t deadline(void)
 {
 	return odp_now() + LIMIT_MS * MS;
-}
-
-static long vmstat(const char *key)
-{
-	size_t length = strlen(key);
-	FILE *file = fopen("/proc/vmstat", "re");
-	long value = -1;
-	char line[128];
-
-	while (file && value < 0 && fgets(line, sizeof(line), file))
-		if (!strncmp(line, key, length) && line[length] == ' ')
-			value = strtol(line + length, NULL, 10);
-	if (file)
-		fclose(file);
-	return value < 0 ? odp_fail(ENOENT, "no %s in /proc/vmstat", key) : value;
 }
 
 /* --- memory on a node, and where it is -------------------------------------------- */
@@ -179,7 +163,7 @@ static int read_frames(const void *addr, size_t length, uint64_t *frames)
 	if (fd < 0 || pread(fd, frames, size, (uintptr_t)addr / PAGE * 8) != size)
 		ret = guest_fail("/proc/self/pagemap");
 	for (i = 0; i < length / PAGE && !ret; i++)
-		frames[i] = frames[i] & GUEST_PRESENT ? frames[i] & PFN_MASK : 0;
+		frames[i] = frames[i] & GUEST_PRESENT ? frames[i] & GUEST_PFN : 0;
 	if (fd >= 0)
 		close(fd);
 	return ret;
@@ -278,17 +262,6 @@ static int area_open(struct ctx *ctx, struct area *area)
 			    ODP_ACCESS | IBV_ACCESS_ON_DEMAND);
 }
 
-static int compare(const char *what, const void *got, const uint8_t *wanted, size_t offset,
-		   size_t length)
-{
-	struct odp_mismatch bad;
-
-	if (odp_compare(got, wanted + offset, length, &bad))
-		return 0;
-	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu of %zu wrong", what,
-			offset + bad.offset, bad.got, bad.expected, bad.count, length);
-}
-
 /* --- traffic ---------------------------------------------------------------------- */
 
 static const struct odp_pair_attr pair_attr = {
@@ -326,7 +299,7 @@ static int traffic_read(struct traffic *t, size_t at, size_t length)
 {
 	int ret = odp_read(&t->pair, &t->buf, 0, &t->area->mr, at, length);
 
-	return ret ? ret : compare("RDMA READ", t->mem.addr, t->area->model, at, length);
+	return ret ? ret : guest_compare("RDMA READ", t->mem.addr, t->area->model + at, at, length);
 }
 
 static void *traffic_run(void *arg)
@@ -499,7 +472,7 @@ static int scan_each(const char *ms)
 static int balance(struct area *area, struct traffic *traffic)
 {
 	const long wanted = area->mem.length / PAGE / 16;
-	long before = vmstat("numa_pages_migrated"), there, events;
+	long before = guest_value("/proc/vmstat", "numa_pages_migrated"), there, events;
 	uint64_t end = deadline();
 	unsigned int turn;
 
@@ -511,7 +484,7 @@ static int balance(struct area *area, struct traffic *traffic)
 		for (turn = 0; turn < 100; turn++)
 			touch(area->mem.addr, area->mem.length);
 		there = count_on(area->mem.addr, area->mem.length, 0);
-		events = vmstat("numa_pages_migrated");
+		events = guest_value("/proc/vmstat", "numa_pages_migrated");
 		if (there < 0 || events < 0)
 			return there < 0 ? there : events;
 		if (there >= wanted && events - before >= wanted)
@@ -765,7 +738,7 @@ static int run_under_traffic(struct ctx *ctx, struct area *area, struct traffic 
 	ret = end ? end : ret;
 	if (!ret)
 		ret = odp_counters(&area->mr, &after) ?: read_all(traffic) ?:
-		      compare("CPU", area->at, area->model, 0, area->length);
+		      guest_compare("CPU", area->at, area->model, 0, area->length);
 	if (ret)
 		return ret;
 	printf("# %s: %lu messages, %lu pages taken away, moved again %lu times\n",
@@ -782,8 +755,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	struct area area = {};
 	int ret;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	if (access(NODES "node1", F_OK))
 		return odp_fail(ENODEV, "unavailable: one NUMA node (tests/vm/run --nodes 2)");
 	ctx->rng = seed;
@@ -806,6 +777,7 @@ int main(int argc, char **argv)
 			 "movablecore= on the kernel's command line: see tests/vm/run.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

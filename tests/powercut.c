@@ -49,8 +49,6 @@
 #define ENABLE		TRACING "events/powercut/wb/enable"
 #define BY_FLUSH	" caller=flush_bytes+"
 
-#define PAGEMAP_PFN	((1UL << 55) - 1)
-
 static struct {
 	const char *write, *verify;
 	bool no_sync;
@@ -106,9 +104,9 @@ static int check_call(struct writer *w, size_t offset, uint64_t addr, uint64_t s
 	if (pread(w->pagemap, &entry, sizeof(entry), (uintptr_t)byte / PAGE * sizeof(entry)) !=
 	    sizeof(entry))
 		return guest_fail("reading pagemap");
-	if (!(entry & GUEST_PRESENT) || !(entry & PAGEMAP_PFN))
+	if (!(entry & GUEST_PRESENT) || !(entry & GUEST_PFN))
 		return odp_fail(EPROTO, "pagemap does not tell which page is at %zu", offset);
-	physical = (entry & PAGEMAP_PFN) * PAGE + offset % PAGE;
+	physical = (entry & GUEST_PFN) * PAGE + offset % PAGE;
 	/* The first call tells it: it is the same for all memory. */
 	if (!w->distance)
 		w->distance = addr - physical;

@@ -1074,7 +1074,7 @@ static int prefetch_sync(struct ctx *ctx)
 {
 	const struct test *test = ctx->test;
 
-	return (test->paged_out && test->kind != ODP_MEM_EXT4 ? guest_need_swap() : 0) ?:
+	return (test->paged_out && test->kind != ODP_MEM_EXT4 ? guest_need_swap(NULL) : 0) ?:
 	       prefetch_one(ctx, test, PREFETCH, SYNC) ?:
 	       prefetch_one(ctx, test, FOR_WRITE, SYNC);
 }
@@ -1736,8 +1736,6 @@ static int run_test(void *arg, size_t i, uint64_t seed)
 	struct ctx *ctx = arg;
 	int ret = 0;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	ctx->test = &tests[i];
 	ctx->rng = seed;
 	ctx->other->rng = ~seed;
@@ -1756,6 +1754,7 @@ int main(int argc, char **argv)
 		.about = "On-demand-paged regions of any size, re-registered, and prefetched.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

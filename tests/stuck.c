@@ -154,8 +154,6 @@ static int run_test(void *arg, size_t i, __attribute__((unused)) uint64_t seed)
 	uint64_t ops;
 	int ret;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	ret = count(ctx, i ? &ctx->mr : &ctx->other, i ? STUCK * PAGE : 0, &ops);
 	if (ret)
 		return ret;
@@ -193,6 +191,7 @@ int main(int argc, char **argv)
 			 "Wants a guest of tests/vm/run --deterministic.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

@@ -1402,8 +1402,6 @@ static int run_test(void *arg, size_t i, __attribute__((unused)) uint64_t seed)
 {
 	struct ctx *ctx = arg;
 
-	if (!odp_supported(&ctx->dev))
-		return odp_fail(ENODEV, "the kernel has no ODP for %s", ctx->dev.name);
 	return tests[i].run(ctx, tests[i].arg);
 }
 
@@ -1423,6 +1421,7 @@ int main(int argc, char **argv)
 		.about = "Page faults that take long, on on-demand-paged memory.",
 		.ctx = &ctx,
 		.dev = &ctx.dev,
+		.needs_odp = true,
 		.name = name_test,
 		.open = open_ctx,
 		.close = close_ctx,

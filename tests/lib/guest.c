@@ -4,13 +4,18 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <linux/magic.h>
 #include <linux/userfaultfd.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/mount.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -20,6 +25,8 @@
 
 #define GUEST_PAGE	4096UL
 #define LOSS		"tc qdisc replace dev eth0 root netem loss %u%%"
+#define CGROUPS		"/sys/fs/cgroup"
+#define SETTLE_MS	30000
 #define HW_COUNTER	"/sys/class/infiniband/%s/ports/1/hw_counters/%s"
 
 int guest_fail(const char *what)
@@ -99,17 +106,34 @@ long guest_count_pages(const void *addr, size_t length, uint64_t bit)
 	return count;
 }
 
-int guest_need_swap(void)
+long guest_count_resident(const void *addr, size_t length)
+{
+	unsigned char *map = calloc(length / GUEST_PAGE, 1);
+	long count = 0;
+	size_t i;
+
+	if (!map || mincore((void *)addr, length, map))
+		count = guest_fail("mincore");
+	for (i = 0; i < length / GUEST_PAGE && count >= 0; i++)
+		count += map[i] & 1;
+	free(map);
+	return count;
+}
+
+int guest_need_swap(char path[128])
 {
 	FILE *file = fopen("/proc/swaps", "re");
-	char line[256];
-	int lines = 0;
+	char line[256] = "", first[128] = "";
 
-	while (file && fgets(line, sizeof(line), file))
-		lines++;
+	if (file && fgets(line, sizeof(line), file) && fgets(line, sizeof(line), file))
+		sscanf(line, "%127s", first);
 	if (file)
 		fclose(file);
-	return lines > 1 ? 0 : odp_fail(ENODEV, "unavailable: no swap space (tests/vm/run --swap)");
+	if (!first[0])
+		return odp_fail(ENODEV, "unavailable: no swap space (tests/vm/run --swap)");
+	if (path)
+		strcpy(path, first);
+	return 0;
 }
 
 int guest_lose(unsigned int percent)
@@ -137,6 +161,17 @@ int guest_map_secret(uint8_t **addr, size_t length)
 	return ret;
 }
 
+int guest_compare(const char *what, const void *at, const void *expected, size_t offset,
+		  size_t length)
+{
+	struct odp_mismatch bad;
+
+	if (odp_compare(at, expected, length, &bad))
+		return 0;
+	return odp_fail(EBADMSG, "%s: byte %#zx is %#04x, should be %#04x; %zu of %zu wrong", what,
+			offset + bad.offset, bad.got, bad.expected, bad.count, length);
+}
+
 int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 		 const char *what)
 {
@@ -146,6 +181,30 @@ int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 		return 0;
 	return odp_fail(EBADMSG, "%s: byte %zu is %#x, should be %#x; %zu wrong", what, bad.offset,
 			bad.got, bad.expected, bad.count);
+}
+
+long guest_value(const char *path, const char *key)
+{
+	size_t length = key ? strlen(key) : 0;
+	FILE *file = fopen(path, "re");
+	long value = -ENOENT;
+	char line[256];
+
+	if (!file)
+		return guest_fail(path);
+	while (value < 0 && fgets(line, sizeof(line), file))
+		if (!key || (!strncmp(line, key, length) && strchr(" \t", line[length])))
+			value = strtol(line + length, NULL, 10);
+	fclose(file);
+	return value < 0 ? odp_fail(ENOENT, "no %s in %s", key ? key : "number", path) : value;
+}
+
+/* The kernel keeps a part of the counts per CPU. */
+long guest_pins(void)
+{
+	guest_write("/proc/sys/vm/stat_refresh", "1");
+	return guest_value("/proc/vmstat", "nr_foll_pin_acquired") -
+	       guest_value("/proc/vmstat", "nr_foll_pin_released");
 }
 
 int guest_write(const char *path, const char *text)
@@ -199,6 +258,105 @@ int guest_want_trace(const char *event, const char *text)
 		found = strstr(line, event) && strstr(line, text);
 	fclose(trace);
 	return found ? 0 : odp_fail(ENOMSG, "no %s with \"%s\" was traced", event, text);
+}
+
+int guest_send_fd(int sock, int fd)
+{
+	char control[CMSG_SPACE(sizeof(int))] = {}, byte = 0;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+			      .msg_control = control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
+
+	cmsg->cmsg_level = SOL_SOCKET;
+	cmsg->cmsg_type = SCM_RIGHTS;
+	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
+	memcpy(CMSG_DATA(cmsg), &fd, sizeof(int));
+	return sendmsg(sock, &msg, 0) == 1 ? 0 : guest_fail("sendmsg");
+}
+
+int guest_receive_fd(int sock)
+{
+	char control[CMSG_SPACE(sizeof(int))], byte;
+	struct iovec iov = { &byte, 1 };
+	struct msghdr msg = { .msg_iov = &iov, .msg_iovlen = 1,
+			      .msg_control = control, .msg_controllen = sizeof(control) };
+	struct cmsghdr *cmsg;
+	int fd;
+
+	if (recvmsg(sock, &msg, MSG_CMSG_CLOEXEC) != 1)
+		return odp_fail(EIO, "the other process has ended");
+	cmsg = CMSG_FIRSTHDR(&msg);
+	if (!cmsg || cmsg->cmsg_type != SCM_RIGHTS)
+		return odp_fail(EIO, "no descriptor came");
+	memcpy(&fd, CMSG_DATA(cmsg), sizeof(int));
+	return fd;
+}
+
+static void group_path(char path[256], const char *group, const char *name)
+{
+	snprintf(path, 256, CGROUPS "/%s/%s", group, name);
+}
+
+int guest_group_write(const char *group, const char *name, const char *value)
+{
+	char path[256];
+
+	group_path(path, group, name);
+	return guest_write(path, value);
+}
+
+long guest_group_value(const char *group, const char *name, const char *key)
+{
+	char path[256];
+
+	group_path(path, group, name);
+	return guest_value(path, key);
+}
+
+/* Reading cpu.stat is what brings it up to date. */
+long guest_group_stat(const char *group, const char *key)
+{
+	guest_group_value(group, "cpu.stat", NULL);
+	return guest_group_value(group, "memory.stat", key);
+}
+
+int guest_group_settles(const char *group, const char *key, long limit)
+{
+	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
+	long value;
+
+	while ((value = guest_group_stat(group, key)) > limit) {
+		if (odp_now() > deadline)
+			return odp_fail(EBUSY, "%s of the cgroup stays at %ld KiB, should be at most %ld",
+					key, value >> 10, limit >> 10);
+		guest_sleep_ms(20);
+	}
+	return value < 0 ? value : 0;
+}
+
+int guest_group_make(char group[GUEST_GROUP_NAME])
+{
+	static unsigned int number;
+	struct statfs fs;
+	char path[256];
+
+	if (statfs(CGROUPS, &fs) || fs.f_type != CGROUP2_SUPER_MAGIC)
+		if (mount("cgroup2", CGROUPS, "cgroup2", 0, NULL))
+			return odp_fail(ENODEV, "unavailable: no cgroup2: %s", strerror(errno));
+	if (guest_group_write(".", "cgroup.subtree_control", "+memory"))
+		return odp_fail(ENODEV, "unavailable: no memory cgroups");
+	snprintf(group, GUEST_GROUP_NAME, "odp-test-%d-%u", getpid(), number++);
+	group_path(path, group, "");
+	return mkdir(path, 0755) ? guest_fail(path) : 0;
+}
+
+int guest_group_remove(const char *group)
+{
+	char path[256];
+
+	group_path(path, group, "");
+	return rmdir(path) ? guest_fail(path) : 0;
 }
 
 int guest_uffd(void *addr, size_t length, int flags)

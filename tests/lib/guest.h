@@ -34,6 +34,10 @@ uint64_t guest_random_iova(uint64_t *rng, uintptr_t addr);
 /* Map @length bytes of memfd_secret(). */
 int guest_map_secret(uint8_t **addr, size_t length);
 
+/* Want @expected's bytes; @offset and @what are for the message. */
+int guest_compare(const char *what, const void *at, const void *expected, size_t offset,
+		  size_t length);
+
 /* Want odp_fill()'s bytes of @seed from @offset on; @what is for the message. */
 int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 		 const char *what);
@@ -42,15 +46,28 @@ int guest_verify(const void *at, size_t length, uint64_t seed, uint64_t offset,
 #define GUEST_PRESENT		(1ULL << 63)
 #define GUEST_SWAPPED		(1ULL << 62)
 #define GUEST_SOFT_DIRTY	(1ULL << 55)
+#define GUEST_PFN		((1ULL << 55) - 1)
 
 /* How many pages of the process's page table have @bit; or a negative errno. */
 long guest_count_pages(const void *addr, size_t length, uint64_t bit);
 
-/* -ENODEV, which skips, where there is no swap space. */
-int guest_need_swap(void);
+/* How many pages of a mapping of a file are in memory; or a negative errno. */
+long guest_count_resident(const void *addr, size_t length);
+
+/* -ENODEV, which skips, where there is no swap space. @path, or NULL, is told where. */
+int guest_need_swap(char path[128]);
 
 /* Lose so much of what is sent, between rxe0 and rxe1 of a guest with --two-nodes. */
 int guest_lose(unsigned int percent);
+
+/*
+ * The number behind @key, or the first one with NULL, in a file of such lines; or a
+ * negative errno.
+ */
+long guest_value(const char *path, const char *key);
+
+/* How many pages are pinned in the whole system. */
+long guest_pins(void);
 
 /* Write to a file of the kernel's. */
 int guest_write(const char *path, const char *text);
@@ -62,6 +79,26 @@ int guest_clear_trace(void);
 
 /* Does a line of the trace have @event and all of @text? Fails if not. */
 int guest_want_trace(const char *event, const char *text);
+
+/* A descriptor to or from another process, over a socket. */
+int guest_send_fd(int sock, int fd);
+int guest_receive_fd(int sock);
+
+/*
+ * Memory cgroups. -ENODEV, which skips, where there are none. Remove one when nobody is
+ * in it.
+ */
+#define GUEST_GROUP_NAME	64
+int guest_group_make(char group[GUEST_GROUP_NAME]);
+int guest_group_remove(const char *group);
+int guest_group_write(const char *group, const char *name, const char *value);
+
+/* As guest_value() of a file; and in bytes, one of memory.stat. */
+long guest_group_value(const char *group, const char *name, const char *key);
+long guest_group_stat(const char *group, const char *key);
+
+/* Wait until it is at most @limit: RCU and deferred work take their time. */
+int guest_group_settles(const char *group, const char *key, long limit);
 
 /*
  * A userfaultfd for what is missing in [@addr, @addr + @length), with more @flags,

@@ -31,8 +31,12 @@ static void print_replay(const struct suite *suite, const char *name, uint64_t s
 static int run_test(const struct suite *suite, size_t i, int number, uint64_t seed)
 {
 	const char *name = suite->name(i);
-	int ret = suite->run(suite->ctx, i, test_seed(seed, name));
+	int ret;
 
+	if (suite->needs_odp && !odp_supported(suite->dev))
+		ret = odp_fail(ENODEV, "the kernel has no ODP for %s", suite->dev->name);
+	else
+		ret = suite->run(suite->ctx, i, test_seed(seed, name));
 	if (ret == -ENODEV) {
 		printf("ok %d %s # SKIP %s\n", number, name, odp_error());
 		ret = 0;

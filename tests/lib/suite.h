@@ -15,6 +15,7 @@ struct suite {
 	const char *about;	/* for --help: what it shows and wants, in lines */
 	void *ctx;		/* for the functions below */
 	const struct odp_dev *dev;
+	bool needs_odp;		/* without it every subtest is skipped */
 	uint64_t *iterations;	/* the default, and what --iterations says; or NULL */
 
 	/* The name of subtest @i, counted from 0; NULL behind the last one. */
