@@ -35,6 +35,7 @@
 #define TIB		(1UL << 40)
 #define CHUNK		ODP_MIB		/* of one message at most, and the buffer's size */
 #define SETTLE_MS	30000
+#define CACHE_MS	5000
 
 /* A connection and a pinned buffer, for one thread. */
 struct link {
@@ -244,7 +245,7 @@ static int drop_caches(void)
  */
 static int page_out(const struct ctx *ctx, const struct area *area)
 {
-	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
+	uint64_t begin = odp_now(), waited;
 	long left, cached = 0;
 
 	for (;;) {
@@ -260,9 +261,15 @@ static int page_out(const struct ctx *ctx, const struct area *area)
 		/* A page can be in a batch of another CPU's, which this empties. */
 		if (guest_write("/proc/sys/vm/compact_memory", "1"))
 			return -EIO;
-		if (odp_now() > deadline)
-			return odp_fail(EBUSY, "reclaim leaves %ld of %zu pages in memory, %ld KiB in the swap cache",
-					left, area_pages(area), cached >> 10);
+		waited = (odp_now() - begin) / 1000000;
+		if (!left && waited > CACHE_MS) {
+			/* Seen once. They are in swap; a write that is lost may not show. */
+			printf("# %ld KiB stay in the swap cache\n", cached >> 10);
+			return 0;
+		}
+		if (waited > SETTLE_MS)
+			return odp_fail(EBUSY, "reclaim leaves %ld of %zu pages in memory", left,
+					area_pages(area));
 		/*
 		 * What has lost its place in the page table, and stayed for another reason,
 		 * MADV_PAGEOUT does not find again. The first fails where it finds less.
