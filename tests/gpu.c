@@ -441,6 +441,41 @@ static int migrated_faulted(struct ctx *ctx)
 	return ret;
 }
 
+/*
+ * Pages that KSM has merged stay in the system's memory: unmerging would not find
+ * them elsewhere, and their way back ends in the middle.
+ */
+static int merged(struct ctx *ctx)
+{
+	uint8_t *addr;
+	size_t i;
+	int ret;
+
+	ret = map_anon(&addr);
+	if (ret)
+		return ret;
+	for (i = 0; i < PAGES; i++)
+		odp_fill(addr + i * PAGE, PAGE, 7, 0);
+	ret = guest_merge(addr, LENGTH);
+	/* The driver wants to show what it has, and has nothing. */
+	if (!ret)
+		ret = want(ctx->gpu.fd, GPU_TO_DEVICE, addr, ctx->buffer, LENGTH, -ENOENT,
+			   "migration of merged pages");
+	if (!ret && madvise(addr, LENGTH, MADV_UNMERGEABLE))
+		ret = guest_fail("MADV_UNMERGEABLE");
+	if (!ret)
+		ret = guest_forget_merged();
+	for (i = 0; i < PAGES && !ret; i++)
+		ret = guest_verify(addr + i * PAGE, PAGE, 7, 0, "what the CPU sees");
+	/* And now they may. */
+	if (!ret)
+		ret = want(ctx->gpu.fd, GPU_TO_DEVICE, addr, ctx->buffer, LENGTH, 0, "migration");
+	if (!ret)
+		ret = want_pages(ctx, addr, LENGTH, ctx->gpu.page);
+	munmap(addr, LENGTH);
+	return ret;
+}
+
 struct mover {
 	pthread_t thread;
 	int fd;
@@ -761,6 +796,8 @@ static const struct {
 	{ "reaped", 0, reaped },
 	{ "migrated_faulted", 0, migrated_faulted },
 	{ "coherent_migrated_faulted", 1, migrated_faulted },
+	{ "merged", 0, merged },
+	{ "coherent_merged", 1, merged },
 	{ "written_while_migrating", 0, written_while_migrating },
 	{ "coherent_written_while_migrating", 1, written_while_migrating },
 	{ "exclusive", 0, exclusive },

@@ -119,7 +119,6 @@ struct gup_test {
 #define CHILD_BYTE		0xc5
 #define GROUP			"/sys/fs/cgroup/kinds"
 #define THP			"/sys/kernel/mm/transparent_hugepage/"
-#define KSM			"/sys/kernel/mm/ksm/"
 #define GIGANTIC_PAGES		"/sys/kernel/mm/hugepages/hugepages-1048576kB/nr_hugepages"
 #define XFS			"/run/kinds-xfs"
 #define PMEM			"/mnt/pmem"
@@ -863,31 +862,10 @@ static int want_mthp(struct ctx *ctx, struct area *area)
 	return 0;
 }
 
-static int run_ksm(bool run)
-{
-	return guest_write(KSM "pages_to_scan", "1000") ?:
-	       guest_write(KSM "sleep_millisecs", "5") ?: guest_write(KSM "run", run ? "1" : "0");
-}
-
-/* Until half of the pages are merged ones. */
 static int merge(struct ctx *ctx, struct area *area)
 {
-	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
-	int ret;
-
 	(void)ctx;
-	if (madvise(area->addr, area->length, MADV_MERGEABLE) || run_ksm(true))
-		return unavailable("KSM");
-	for (ret = 1; ret > 0; nap()) {
-		if (guest_value("/proc/self/ksm_merging_pages", NULL) >= (long)(area->length / PAGE / 2))
-			ret = 0;
-		else if (odp_now() > deadline)
-			ret = odp_fail(EBUSY, "KSM merges %ld pages of %zu",
-				       guest_value("/proc/self/ksm_merging_pages", NULL),
-				       area->length / PAGE);
-	}
-	run_ksm(false);
-	return ret;
+	return guest_merge(area->addr, area->length);
 }
 
 /* All of it on the swap disk. */
@@ -1263,14 +1241,14 @@ static int mergeable(struct ctx *ctx, struct area *area)
 
 	if (madvise(start(area), area->span, MADV_MERGEABLE))
 		return guest_fail("MADV_MERGEABLE");
-	ret = run_ksm(true);
+	ret = guest_ksm(true);
 	for (i = 0; i < 3 && !ret; i++) {
 		nap();
 		ret = traffic(ctx, area);
 	}
 	if (!ret && madvise(start(area), area->span, MADV_UNMERGEABLE))
 		ret = guest_fail("MADV_UNMERGEABLE");
-	return run_ksm(false) ?: ret;
+	return guest_ksm(false) ?: ret;
 }
 
 /* A clean page of a file is read again; a dirty one would be lost. */

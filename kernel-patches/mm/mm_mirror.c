@@ -84,6 +84,9 @@
 /* How long a fault tries against invalidations that go on */
 #define FAULT_TIMEOUT	(10 * HZ)
 
+/* So many pages are faulted without an allocation. */
+#define FEW_PAGES	16
+
 struct mm_mirror_seg {
 	struct mm_mirror_range range;
 	struct mm_mirror *mirror;
@@ -314,9 +317,12 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 		else
 			ret = hmm_range_fault_unlocked_timeout(&range,
 							       FAULT_TIMEOUT);
-		if (!ret)
-			ret = mm_mirror_table_reserve(&mirror->table, start,
-						      end, pfns);
+		if (ret)
+			return ret;
+		if (lock_and_publish(seg, &range, implied, changed))
+			return 0;
+		/* It may be a leaf that is not there, most often the first time */
+		ret = mm_mirror_table_reserve(&mirror->table, start, end, pfns);
 		if (ret)
 			return ret;
 		if (lock_and_publish(seg, &range, implied, changed))
@@ -334,8 +340,8 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 			unsigned long implied, bool nowait, atomic64_t *count)
 {
 	u64 began = trace_mm_mirror_fault_enabled() ? ktime_get_ns() : 0;
+	unsigned long few[FEW_PAGES] = {}, *pfns = few, changed = 0;
 	struct mem_cgroup *memcg, *old_memcg;
-	unsigned long *pfns, changed = 0;
 	struct mm_mirror_seg *seg;
 	int ret;
 
@@ -353,8 +359,9 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 	end = PAGE_ALIGN(end);
 	ret = -ENOMEM;
 	/* Invariant 3 */
-	pfns = kvcalloc((end - start) >> PAGE_SHIFT, sizeof(*pfns),
-			GFP_KERNEL | __GFP_NOWARN);
+	if ((end - start) >> PAGE_SHIFT > FEW_PAGES)
+		pfns = kvcalloc((end - start) >> PAGE_SHIFT, sizeof(*pfns),
+				GFP_KERNEL | __GFP_NOWARN);
 	if (pfns) {
 		seg = seg_get(mirror, start, nowait);
 		ret = PTR_ERR_OR_ZERO(seg);
@@ -367,7 +374,8 @@ static int mirror_fault(struct mm_mirror *mirror, unsigned long start,
 		trace_mm_mirror_fault(mirror, start, end, kind, changed,
 				      pfns ? hmm_pfn_to_map_order(*pfns) : 0,
 				      ktime_get_ns() - began, ret);
-	kvfree(pfns);
+	if (pfns != few)
+		kvfree(pfns);
 	set_active_memcg(old_memcg);
 	mem_cgroup_put(memcg);
 	mmput_async(mirror->mm);

@@ -97,16 +97,30 @@ static struct mm_mirror_leaf *leaf_alloc(const struct mm_mirror_table *table,
 }
 
 /*
- * Invariant 4: drop an entry. The page is still mapped by the CPU, whose own
- * dirty bit says nothing of what the device wrote: a page that was swapped in
- * or lazily freed can be writable and clean.
+ * Invariant 4: what the device did to the page of an entry that goes. It is
+ * still mapped by the CPU, whose own dirty bit says nothing of that: a page that
+ * was swapped in or lazily freed can be writable and clean.
  */
-static void entry_drop(struct mm_mirror_table *table,
-		       struct mm_mirror_leaf *leaf, unsigned int i,
-		       unsigned int order)
+static void entry_note_use(unsigned long entry)
+{
+	struct folio *folio = page_folio(mm_mirror_entry_page(entry));
+
+	if (!(entry & MM_MIRROR_DIRTY))
+		;
+	else if (!folio_test_anon(folio) || folio_test_swapcache(folio))
+		folio_mark_dirty(folio);
+	else if (!folio_test_dirty(folio))	/* which comes to this */
+		folio_set_dirty(folio);
+	if (entry & MM_MIRROR_USED && !folio_is_zone_device(folio))
+		folio_mark_accessed(folio);
+}
+
+/* The caller counts it. Inline, because this is most of what a zap does. */
+static __always_inline void entry_drop(struct mm_mirror_table *table,
+				       struct mm_mirror_leaf *leaf,
+				       unsigned int i, unsigned int order)
 {
 	unsigned long old = leaf->entries[i];
-	struct folio *folio;
 
 	if (leaf->dma && leaf->dma[i]) {
 		dma_unmap_page(table->dma_dev, leaf->dma[i], PAGE_SIZE << order,
@@ -114,14 +128,8 @@ static void entry_drop(struct mm_mirror_table *table,
 		leaf->dma[i] = 0;
 	}
 	WRITE_ONCE(leaf->entries[i], 0);
-	WRITE_ONCE(leaf->present, leaf->present - 1);
-	if (!(old & (MM_MIRROR_DIRTY | MM_MIRROR_USED)))
-		return;
-	folio = page_folio(mm_mirror_entry_page(old));
-	if (old & MM_MIRROR_DIRTY)
-		folio_mark_dirty(folio);
-	if (old & MM_MIRROR_USED && !folio_is_zone_device(folio))
-		folio_mark_accessed(folio);
+	if (old & (MM_MIRROR_DIRTY | MM_MIRROR_USED))
+		entry_note_use(old);
 }
 
 /* Returns how many pages were dropped. Invariant 5: a huge entry goes whole. */
@@ -129,15 +137,19 @@ static unsigned long leaf_drop(struct mm_mirror_table *table,
 			       struct mm_mirror_leaf *leaf, unsigned int level,
 			       unsigned long start, unsigned long end)
 {
-	unsigned int order = mm_mirror_entry_order(level), before = leaf->present;
+	unsigned int order = mm_mirror_entry_order(level), dropped = 0;
 	unsigned int i, last = mm_mirror_entry_index(level, end - 1);
 
 	lockdep_assert_held_write(&leaf->lock);
 	for (i = mm_mirror_entry_index(level, start);
-	     i <= last && leaf->present; i++)
-		if (leaf->entries[i])
+	     i <= last && dropped < leaf->present; i++) {
+		if (leaf->entries[i]) {
 			entry_drop(table, leaf, i, order);
-	return (unsigned long)(before - leaf->present) << order;
+			dropped++;
+		}
+	}
+	WRITE_ONCE(leaf->present, leaf->present - dropped);
+	return (unsigned long)dropped << order;
 }
 
 static unsigned long level_zap(struct mm_mirror_table *table,
@@ -188,19 +200,28 @@ unsigned long mm_mirror_table_zap(struct mm_mirror_table *table,
 /*
  * The leaf that has entries around an address, and its level; or NULL. An empty
  * one, which a fault has just made, may be on another level. The caller is
- * under RCU, or keeps zaps of the leaf away.
+ * under RCU, or keeps zaps of the leaf away. Most mirrors are of pages of one
+ * size, so the level of the last one is looked at first.
  */
 struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 					    unsigned long addr,
 					    unsigned int *level)
 {
-	for (*level = 0; *level < table->levels; ++*level) {
+	unsigned int i, first = READ_ONCE(table->last_level);
+
+	*level = first;
+	for (i = 0; i < table->levels; i++) {
 		struct mm_mirror_leaf *leaf;
 
 		leaf = xa_load(&table->leaves[*level],
 			       leaf_index(table, *level, addr));
-		if (leaf && READ_ONCE(leaf->present))
+		if (leaf && READ_ONCE(leaf->present)) {
+			if (unlikely(*level != first))
+				WRITE_ONCE(table->last_level, *level);
 			return leaf;
+		}
+		if (++*level == table->levels)
+			*level = 0;
 	}
 	return NULL;
 }
@@ -274,6 +295,7 @@ static unsigned long entry_publish(struct mm_mirror_table *table,
 	/* A page is replaced only after an invalidation. */
 	if (WARN_ON_ONCE(old && (old ^ new) >> MM_MIRROR_PFN_SHIFT)) {
 		entry_drop(table, leaf, i, order);
+		WRITE_ONCE(leaf->present, leaf->present - 1);
 		old = 0;
 	}
 	/* Invariant 6: bits are only added, dirtiness must not be lost. */
@@ -301,8 +323,8 @@ static unsigned long leaf_publish(struct mm_mirror_table *table,
 
 /*
  * Enter @pfns, what hmm_range_fault() found in a range. *@changed grows by the
- * pages that are new, or newly writable. Returns false where a leaf has gone
- * since it was reserved.
+ * pages that are new, or newly writable. Returns false where a leaf is not there:
+ * never was, or has gone since it was reserved.
  */
 bool mm_mirror_table_publish(struct mm_mirror_table *table,
 			     unsigned long start, unsigned long end,
@@ -389,6 +411,7 @@ void mm_mirror_table_init(struct mm_mirror_table *table, unsigned long start,
 	table->end = end;
 	table->base = start & PUD_MASK;
 	table->levels = config->seg_size - 1 >= PUD_SIZE - 1 ? 3 : 2;
+	table->last_level = 0;
 	table->dma_dev = config->dma_dev;
 	table->dma_dir = config->dma_dir;
 	for (level = 0; level < ARRAY_SIZE(table->leaves); level++)

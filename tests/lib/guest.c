@@ -26,6 +26,7 @@
 #define GUEST_PAGE	4096UL
 #define LOSS		"tc qdisc replace dev eth0 root netem loss %u%%"
 #define CGROUPS		"/sys/fs/cgroup"
+#define KSM		"/sys/kernel/mm/ksm/"
 #define SETTLE_MS	30000
 #define HW_COUNTER	"/sys/class/infiniband/%s/ports/1/hw_counters/%s"
 
@@ -134,6 +135,41 @@ int guest_need_swap(char path[128])
 	if (path)
 		strcpy(path, first);
 	return 0;
+}
+
+int guest_ksm(bool run)
+{
+	return guest_write(KSM "pages_to_scan", "1000") ?:
+	       guest_write(KSM "sleep_millisecs", "5") ?: guest_write(KSM "run", run ? "1" : "0");
+}
+
+int guest_forget_merged(void)
+{
+	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
+	int ret = guest_ksm(true);
+
+	while (!ret && guest_value("/proc/self/ksm_stat", "ksm_rmap_items") > 0) {
+		if (odp_now() > deadline)
+			ret = odp_fail(EBUSY, "KSM does not forget what was merged");
+		guest_sleep_ms(20);
+	}
+	return guest_ksm(false) ?: ret;
+}
+
+int guest_merge(void *addr, size_t length)
+{
+	uint64_t deadline = odp_now() + SETTLE_MS * 1000000ULL;
+	long merged = 0, wanted = length / GUEST_PAGE / 2;
+
+	if (madvise(addr, length, MADV_MERGEABLE) || guest_ksm(true))
+		return odp_fail(ENODEV, "unavailable: KSM: %s", strerror(errno));
+	while (merged < wanted && odp_now() < deadline) {
+		guest_sleep_ms(20);
+		merged = guest_value("/proc/self/ksm_merging_pages", NULL);
+	}
+	guest_ksm(false);
+	return merged < wanted ? odp_fail(EBUSY, "KSM merges %ld pages of %zu", merged,
+					  length / GUEST_PAGE) : 0;
 }
 
 int guest_lose(unsigned int percent)

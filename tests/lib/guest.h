@@ -57,6 +57,15 @@ long guest_count_resident(const void *addr, size_t length);
 /* -ENODEV, which skips, where there is no swap space. @path, or NULL, is told where. */
 int guest_need_swap(char path[128]);
 
+/* Let the kernel look for equal pages, all the time and fast, or no more. */
+int guest_ksm(bool run);
+
+/* Nothing of the process is MADV_MERGEABLE any more: until KSM has seen that. */
+int guest_forget_merged(void);
+
+/* Until half of the pages are merged ones. -ENODEV, which skips, where there is no KSM. */
+int guest_merge(void *addr, size_t length);
+
 /* Lose so much of what is sent, between rxe0 and rxe1 of a guest with --two-nodes. */
 int guest_lose(unsigned int percent);
 

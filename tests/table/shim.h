@@ -236,6 +236,11 @@ extern struct page shim_pages[SHIM_FRAMES];
 #define page_folio(page)	((struct folio *)((page)->head ?: (page)))
 #define folio_is_zone_device(f)	((f)->page.zone_device)
 #define folio_mark_dirty(f)	__atomic_add_fetch(&(f)->page.dirtied, 1, __ATOMIC_RELAXED)
+/* Every other page is anonymous: what is set must be counted as what is marked. */
+#define folio_test_anon(f)	((uintptr_t)(f) / sizeof(struct page) % 2)
+#define folio_test_swapcache(f)	false
+#define folio_test_dirty(f)	false
+#define folio_set_dirty(f)	folio_mark_dirty(f)
 #define folio_mark_accessed(f)	__atomic_add_fetch(&(f)->page.accessed, 1, __ATOMIC_RELAXED)
 
 /* DMA: an address is the page's, and a bit that tells it from none */
