@@ -27,6 +27,7 @@ static const struct {
 	[FSDAX] =	{ "fsdax",	ODP_MEM_FSDAX,	2 * ODP_MIB },
 	[EXT4_COW] =	{ "ext4-private", ODP_MEM_EXT4,	ODP_MIB },
 	[FSDAX_COW] =	{ "fsdax-private", ODP_MEM_FSDAX, 2 * ODP_MIB },
+	[USERFAULT] =	{ "userfault",	ODP_MEM_ANON,	ODP_MIB },
 };
 
 const char *kind_name(enum kind kind)
@@ -74,7 +75,7 @@ int arena_remap(struct range r)
 	struct odp_mem *mem = &r.arena->mem;
 
 	if (!(BIT(r.arena->kind) & COPIES))
-		return odp_mem_remap(mem, r.offset, r.length);
+		return odp_mem_remap(mem, r.offset, r.length) ?: arena_arm(r);
 	if (mmap(arena_at(r.arena, r.offset), r.length, PROT_READ | PROT_WRITE,
 		 MAP_PRIVATE | MAP_FIXED, mem->fd, r.offset) == MAP_FAILED)
 		return odp_fail(errno, "mmap: %s", strerror(errno));
@@ -105,6 +106,11 @@ int arena_open(struct torture *t, struct arena *arena, enum kind kind)
 	arena->kind = kind;
 	arena->name = kinds[kind].name;
 	ret = odp_mem_map(&arena->mem, kinds[kind].mem, kinds[kind].size, NULL);
+	if (!ret && kind == USERFAULT) {
+		ret = userfault_open(arena);
+		if (ret)
+			odp_mem_unmap(&arena->mem);
+	}
 	if (ret) {
 		snprintf(arena->skip, sizeof(arena->skip), "%s", odp_error());
 		return ret;
@@ -125,6 +131,8 @@ int arena_open(struct torture *t, struct arena *arena, enum kind kind)
 void arena_close(struct arena *arena)
 {
 	odp_dereg(&arena->mr);
+	if (arena->kind == USERFAULT)
+		userfault_close(arena);
 	free(arena->fresh);
 	free(arena->model);
 	free(arena->alternative);

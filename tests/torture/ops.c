@@ -10,14 +10,17 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <linux/falloc.h>
+#include <linux/mempolicy.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -30,6 +33,18 @@
 
 #define HUGE		(2 * ODP_MIB)
 #define MAX_PIECES	8
+#define MAX_MOVED	64
+
+/* As in the kernel's lib/test_hmm_uapi.h. */
+struct gpu_cmd {
+	uint64_t addr;
+	uint64_t ptr;		/* a copy of what was migrated goes here */
+	uint64_t npages;
+	uint64_t cpages;
+	uint64_t faults;
+};
+
+#define GPU_TO_DEVICE	_IOWR('H', 0x02, struct gpu_cmd)
 
 static const int mtus[PAIRS] = { 4096, 1024, 512, 4096 };
 
@@ -560,7 +575,7 @@ static int map_over(struct torture *t, struct range r)
 }
 
 /* The pages move, and MREMAP_DONTUNMAP keeps everyone else out of where they were. */
-static bool move_pages(uint8_t *from, uint8_t *to, size_t length)
+static bool move_mapping(uint8_t *from, uint8_t *to, size_t length)
 {
 	return mremap(from, length, length, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP,
 		      to) != MAP_FAILED;
@@ -581,9 +596,9 @@ static int move_away(struct torture *t, struct range r)
 	/* Where huge pages could move whole. */
 	away = reserve + (((uintptr_t)home - (uintptr_t)reserve) & (HUGE - 1));
 	/* EFAULT: the range has become several mappings. */
-	if (!move_pages(home, away, r.length)) {
+	if (!move_mapping(home, away, r.length)) {
 		r.length = PAGE;
-		if (errno != EFAULT || !move_pages(home, away, r.length))
+		if (errno != EFAULT || !move_mapping(home, away, r.length))
 			ret = fail_errno(r, "mremap");
 	}
 	if (!ret && write) {
@@ -594,7 +609,7 @@ static int move_away(struct torture *t, struct range r)
 		memcpy(away, t->bounce, head.length);
 		model_write(head, t->bounce);
 	}
-	if (!ret && !move_pages(away, home, r.length))
+	if (!ret && (!move_mapping(away, home, r.length) || arena_arm(r)))
 		ret = fail_errno(r, "mremap back");
 	munmap(reserve, reserved);
 	return ret;
@@ -867,6 +882,35 @@ static int compact(struct torture *t, struct range r)
 	return 0;
 }
 
+/* As far as the kernel moves them, and where there is such a node. */
+static int to_node(struct torture *t, struct range r)
+{
+	int node = below(t, 2), nodes[MAX_MOVED], status[MAX_MOVED];
+	size_t i, count = least(r.length / PAGE, MAX_MOVED);
+	void *pages[MAX_MOVED];
+
+	for (i = 0; i < count; i++) {
+		pages[i] = range_at(r) + i * PAGE;
+		nodes[i] = node;
+	}
+	syscall(__NR_move_pages, 0, count, pages, nodes, status, MPOL_MF_MOVE);
+	return 0;
+}
+
+/* To memory that neither CPU nor RDMA device reaches: their next access brings it back. */
+static int to_gpu(struct torture *t, struct range r)
+{
+	struct gpu_cmd cmd = {
+		.addr = (uintptr_t)range_at(r), .ptr = (uintptr_t)t->bounce,
+		.npages = least(r.length, MAX_MESSAGE) / PAGE,
+	};
+
+	/* What is not mapped, or is in use, stays. */
+	if (t->gpu >= 0)
+		ioctl(t->gpu, GPU_TO_DEVICE, &cmd);
+	return 0;
+}
+
 static const struct event {
 	const char *name;
 	int (*run)(struct torture *t, struct range r);
@@ -893,6 +937,9 @@ static const struct event {
 	{ "unmerge",	unmerge,	FREEABLE, FREEABLE,			2, SIZE_MAX },
 	{ "clear refs",	clear_refs,	PRIVATE | FILES, PRIVATE | FILES,	1, SIZE_MAX },
 	{ "mlock",	lock_pages,	PRIVATE | FILES, PRIVATE | FILES,	2, SIZE_MAX },
+	{ "to node",	to_node,	PRIVATE | FILES, PRIVATE | FILES,	3, SIZE_MAX },
+	{ "to GPU",	to_gpu,		FREEABLE | BIT(USERFAULT), FREEABLE | BIT(USERFAULT), 4, SIZE_MAX },
+	{ "write-protect", write_protect, BIT(USERFAULT), BIT(USERFAULT),	12, SIZE_MAX },
 	{ "punch",	punch,		FILES, 0,				6, SIZE_MAX },
 	{ "zero",	zero,		BIT(EXT4) | BIT(FSDAX), 0,		3, SIZE_MAX },
 	{ "cut out",	cut_out,	BIT(EXT4) | BIT(FSDAX), 0,		3, SIZE_MAX },

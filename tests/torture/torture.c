@@ -13,10 +13,12 @@
  *
  * Message:  the destination has the source's bytes once it has completed. No two
  *	     messages in flight overlap, source or destination.
- * Private memory (anonymous, lazyfree, thp, hugetlb, ext4-private, fsdax-private):
+ * Private memory (anonymous, lazyfree, thp, hugetlb, ext4-private, fsdax-private,
+ *	     userfault):
  *	     MADV_DONTNEED, munmap() and a new mapping leave zeroes, or what the file
- *	     has. Page-out, collapse, split, merging, migration,
- *	     mprotect(), mremap() away and back, and fork() change nothing.
+ *	     has. Page-out, collapse, split, merging, migration to
+ *	     another node or to a GPU, mprotect(), userfaultfd's write protection,
+ *	     mremap() away and back, and fork() change nothing.
  * Files (memfd, ext4, fsdax), mapped shared: only a hole, a truncation, what is cut
  *	     out and writes change them; neither MADV_DONTNEED nor a new mapping does.
  * Fork:     the child finds its private memory as it was at the fork whatever
@@ -48,6 +50,7 @@
 #include "torture.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <getopt.h>
 #include <pthread.h>
 #include <signal.h>
@@ -140,6 +143,8 @@ static void close_all(struct torture *t)
 	int i;
 
 	close_pairs(t);
+	if (t->gpu >= 0)
+		close(t->gpu);
 	for (i = 0; i < t->count; i++)
 		arena_close(t->present[i]);
 	free(t->bounce);
@@ -180,6 +185,8 @@ static void *run_thread(void *arg)
 	int i, ret;
 
 	t->bounce = malloc(MAX_MESSAGE);
+	/* Not every kernel has it. */
+	t->gpu = open("/dev/hmm_dmirror0", O_RDWR | O_CLOEXEC);
 	ret = t->bounce ? open_all(t) : odp_fail(ENOMEM, "out of memory");
 	if (!ret)
 		ret = run_ops(t);
@@ -227,7 +234,8 @@ static void *make_noise(void *arg)
 /* --- a round ---------------------------------------- */
 
 static const char *const vmstat_names[] = {
-	"ksm_swpin_copy", "cow_ksm", "pswpin", "pswpout", "pglazyfreed", "pgmigrate_success", "thp_fault_alloc",
+	"ksm_swpin_copy", "cow_ksm", "pswpin", "pswpout", "pglazyfreed", "pgmigrate_success", "numa_pages_migrated",
+	"thp_fault_alloc",
 	"thp_collapse_alloc", "thp_split_pmd", "thp_split_page",
 };
 
@@ -485,7 +493,7 @@ static void usage(FILE *out)
 		"  --thread N        only the stream of thread N\n"
 		"  --noise           a thread beside them that maps, touches, unmaps and forks\n"
 		"  --kinds A,B       of memory: anonymous,lazyfree,thp,hugetlb,memfd,ext4,fsdax,\n"
-		"                    ext4-private,fsdax-private\n"
+		"                    ext4-private,fsdax-private,userfault\n"
 		"  --from N          begin with operation N, on fresh memory\n"
 		"  --check-every N   operations between two checks of everything (default 50)\n"
 		"  --damage N        flip a bit after operation N, to see it found\n"

@@ -8,18 +8,26 @@
 
 #include "odp.h"
 
+#include <pthread.h>
+
 #define PAGE		4096UL
 #define MAX_MESSAGE	(256 * ODP_KIB)
 #define PAIRS		4
 #define LOG_LINES	32
 
-/* The last two are private mappings of files that have bytes of their own. */
-enum kind { ANONYMOUS, LAZYFREE, THP, HUGETLB, MEMFD, EXT4, FSDAX, EXT4_COW, FSDAX_COW, KINDS };
+/*
+ * The COW kinds are private mappings of files that have bytes of their own;
+ * USERFAULT is anonymous, and each of its missing or write-protected pages is
+ * given by a thread of the process.
+ */
+enum kind {
+	ANONYMOUS, LAZYFREE, THP, HUGETLB, MEMFD, EXT4, FSDAX, EXT4_COW, FSDAX_COW, USERFAULT, KINDS
+};
 
 #define BIT(n)		(1u << (n))
 #define FREEABLE	(BIT(ANONYMOUS) | BIT(LAZYFREE) | BIT(THP))
 #define COPIES		(BIT(EXT4_COW) | BIT(FSDAX_COW))
-#define SMALL_PRIVATE	(FREEABLE | COPIES)
+#define SMALL_PRIVATE	(FREEABLE | COPIES | BIT(USERFAULT))
 #define PRIVATE		(SMALL_PRIVATE | BIT(HUGETLB))
 #define FILES		(BIT(MEMFD) | BIT(EXT4) | BIT(FSDAX))
 
@@ -40,6 +48,8 @@ struct arena {
 	uint8_t *model;		/* what all of the memory must hold */
 	uint8_t *alternative;	/* what else a page that is MAYBE may hold */
 	uint8_t *state;		/* of each page */
+	int uffd;		/* of USERFAULT, answered by: */
+	pthread_t handler;
 	bool failed;
 	char skip[256];		/* why there is no such arena, or "" */
 };
@@ -64,6 +74,7 @@ struct torture {
 	int count;		/* of present[] */
 	struct odp_pair pairs[PAIRS];
 	uint8_t *bounce;	/* MAX_MESSAGE bytes, or one arena */
+	int gpu;		/* the stand-in of the kernel's test_hmm, or negative */
 
 	uint64_t op;		/* the number of this operation */
 	uint64_t rng;		/* begins anew with each */
@@ -115,6 +126,18 @@ int check_arena(struct arena *arena);
 
 /* Make what the pages hold known, by a write where only that helps. */
 int settle(struct range range);
+
+/* --- userfault.c ---------------------------------------- */
+
+/* -ENODEV: the kernel has no such thing for us. */
+int userfault_open(struct arena *arena);
+void userfault_close(struct arena *arena);
+
+/* A range that was just mapped: its faults go to the arena's handler, if it has one. */
+int arena_arm(struct range range);
+
+/* An event: the next write to each page is a fault. */
+int write_protect(struct torture *t, struct range range);
 
 /* --- ops.c ---------------------------------------- */
 
