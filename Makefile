@@ -46,9 +46,9 @@ check-long: $(PREPARE) $(DEBUG) $(KCSAN) ## what does not fit into check as well
 torture: tree rdma-core userspace ## random RDMA and mm operations: SECONDS=60, SEED=N to repeat a run
 	@tests/vm/run --pmem 256M --swap 256M --hugepages 64 --timeout 0 -- $(BUILD)/bin/odp-torture --threads 2 \
 		--noise --seconds $(or $(SECONDS),60) $(and $(SEED),--seed $(SEED))
-perf: tree userspace ## benchmark pinned beside ODP (QUICK=1: fewer cases)
-	@perf/run $(and $(QUICK),--quick)
-compare: kernel userspace ## benchmark kernels A= and B=, each a bzImage, stock or tree
+perf: $(if $(QUICK),tree,kernel rdma-core) userspace ## benchmark pinned beside ODP, and report (QUICK=1: fewer cases)
+	@perf/all $(and $(QUICK),--quick)
+compare: kernel $(if $(QUICK),,rdma-core) userspace ## benchmark A= and B=: stock, tree, a revision, a kernel source, a bzImage
 	@perf/compare $(and $(QUICK),--quick) '$(A)' '$(B)'
 series: deps ## write the series as mails, with the recipients
 	@kernel-patches/format
