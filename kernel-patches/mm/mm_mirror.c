@@ -321,12 +321,16 @@ static int seg_fault(struct mm_mirror_seg *seg, unsigned long start,
 			return ret;
 		if (lock_and_publish(seg, &range, implied, changed))
 			return 0;
-		/* It may be a leaf that is not there, most often the first time */
-		ret = mm_mirror_table_reserve(&mirror->table, start, end, pfns);
-		if (ret)
-			return ret;
-		if (lock_and_publish(seg, &range, implied, changed))
-			return 0;
+		/* If not for an invalidation, it is a leaf that is not there */
+		if (!mmu_interval_check_retry(range.notifier,
+					      range.notifier_seq)) {
+			ret = mm_mirror_table_reserve(&mirror->table, start,
+						      end, pfns);
+			if (ret)
+				return ret;
+			if (lock_and_publish(seg, &range, implied, changed))
+				return 0;
+		}
 		if (fatal_signal_pending(current))
 			return -EINTR;
 		deadline = deadline ?: jiffies + FAULT_TIMEOUT;

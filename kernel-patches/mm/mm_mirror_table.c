@@ -201,25 +201,22 @@ unsigned long mm_mirror_table_zap(struct mm_mirror_table *table,
  * The leaf that has entries around an address, and its level; or NULL. An empty
  * one, which a fault has just made, may be on another level. The caller is
  * under RCU, or keeps zaps of the leaf away. Most mirrors are of pages of one
- * size, so the level of the last one is looked at first.
+ * size, so the level that was published last is looked at first.
  */
 struct mm_mirror_leaf *mm_mirror_table_find(struct mm_mirror_table *table,
 					    unsigned long addr,
 					    unsigned int *level)
 {
-	unsigned int i, first = READ_ONCE(table->last_level);
+	unsigned int i;
 
-	*level = first;
+	*level = READ_ONCE(table->last_level);
 	for (i = 0; i < table->levels; i++) {
 		struct mm_mirror_leaf *leaf;
 
 		leaf = xa_load(&table->leaves[*level],
 			       leaf_index(table, *level, addr));
-		if (leaf && READ_ONCE(leaf->present)) {
-			if (unlikely(*level != first))
-				WRITE_ONCE(table->last_level, *level);
+		if (leaf && READ_ONCE(leaf->present))
 			return leaf;
-		}
 		if (++*level == table->levels)
 			*level = 0;
 	}
@@ -350,6 +347,8 @@ bool mm_mirror_table_publish(struct mm_mirror_table *table,
 		*changed += leaf_publish(table, leaf, level, addr, next, pfn,
 					 implied);
 		write_unlock(&leaf->lock);
+		if (READ_ONCE(table->last_level) != level)
+			WRITE_ONCE(table->last_level, level);
 	}
 	return true;
 }

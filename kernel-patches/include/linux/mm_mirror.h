@@ -96,7 +96,7 @@ struct mm_mirror_table {
 	unsigned long end;
 	unsigned long base;		/* what index 0 of each level stands for */
 	unsigned int levels;		/* that segments have room for */
-	unsigned int last_level;	/* of the leaf that was found last */
+	unsigned int last_level;	/* that was published last */
 	struct device *dma_dev;
 	enum dma_data_direction dma_dir;
 	struct xarray leaves[MM_MIRROR_LEVELS];
