@@ -67,13 +67,13 @@ def goals(own, warm, stock):
         yield (f'warm, ODP : stock pinned, {name}', '1.00 to 1.017',
                beside_stock(warm, stock, memory, 'odp', [size]), 1.005, '')
     yield ('first touch, 1 MiB messages, extra a page : first touch by the CPU', '1.86',
-           own.extra_touch('anonymous', MIB), 0.8, '')
+           warm.extra_touch('anonymous', MIB), 0.8, '')
     for memory, mainline, reach in (('thp', '1.078', 1.03), ('memfd', '1.239', 1.16)):
-        cold = own.get('first_write_absent', memory, 'odp', MIB)
+        cold = warm.get('first_write_absent', memory, 'odp', MIB)
         yield (f'first touch, 1 MiB messages, {memory}, cold : warm', mainline,
-               cold / own.warm(memory, MIB), reach, '')
+               cold / warm.warm(memory, MIB), reach, '')
     yield ('a 64-byte write to an untouched page, extra : first touch by the CPU', '1.84',
-           own.extra_touch('anonymous', 64), 1.3, '')
+           warm.extra_touch('anonymous', 64), 1.3, '')
     for state, mainline, reach in (('clean', '52.9 ns', 20), ('dirty', 'marks nothing dirty', 40)):
         yield (f'invalidation, extra a page, {state}', mainline,
                own.extra_invalidation('discard', state), reach, 'ns')
