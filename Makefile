@@ -44,7 +44,7 @@ check: $(PREPARE) $(DEBUG) ## all tests for a landing, under an hour from nothin
 check-long: $(PREPARE) $(DEBUG) $(KCSAN) ## what does not fit into check as well: hours
 	@$(RUN) --stage long
 torture: tree rdma-core userspace ## random RDMA and mm operations: SECONDS=60, SEED=N to repeat a run
-	@tests/vm/run --pmem 256M --swap 256M --hugepages 64 --timeout 0 -- $(BUILD)/bin/odp-torture --threads 2 \
+	@tests/vm/run --pmem 256M --swap 256M --hugepages 64 --nodes 2 --timeout 0 -- $(BUILD)/bin/odp-torture --threads 2 \
 		--noise --seconds $(or $(SECONDS),60) $(and $(SEED),--seed $(SEED))
 perf: $(if $(QUICK),tree,kernel rdma-core) userspace ## benchmark pinned beside ODP, and report (QUICK=1: fewer cases)
 	@perf/all $(and $(QUICK),--quick)

@@ -939,7 +939,7 @@ static const struct event {
 	{ "mlock",	lock_pages,	PRIVATE | FILES, PRIVATE | FILES,	2, SIZE_MAX },
 	{ "to node",	to_node,	PRIVATE | FILES, PRIVATE | FILES,	3, SIZE_MAX },
 	{ "to GPU",	to_gpu,		FREEABLE | BIT(USERFAULT), FREEABLE | BIT(USERFAULT), 4, SIZE_MAX },
-	{ "write-protect", write_protect, BIT(USERFAULT), BIT(USERFAULT),	12, SIZE_MAX },
+	{ "write-protect", write_protect, BIT(USERFAULT), BIT(USERFAULT),	8, SIZE_MAX },
 	{ "punch",	punch,		FILES, 0,				6, SIZE_MAX },
 	{ "zero",	zero,		BIT(EXT4) | BIT(FSDAX), 0,		3, SIZE_MAX },
 	{ "cut out",	cut_out,	BIT(EXT4) | BIT(FSDAX), 0,		3, SIZE_MAX },

@@ -16,22 +16,34 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Whoever was first, and whatever is mapped there by now: the fault is tried again. */
-static void answer(int uffd, const struct uffd_msg *msg)
-{
-	struct uffdio_range page = {
-		.start = msg->arg.pagefault.address & -PAGE, .len = PAGE,
-	};
-	struct uffdio_writeprotect writable = { .range = page };
-	struct uffdio_zeropage zero = { .range = page };
-	int ret;
+/* So many pages are given at once, as a server of pages would. */
+#define AT_ONCE		16
 
-	if (msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP)
-		ret = ioctl(uffd, UFFDIO_WRITEPROTECT, &writable);
-	else
-		ret = ioctl(uffd, UFFDIO_ZEROPAGE, &zero);
-	if (ret)
-		ioctl(uffd, UFFDIO_WAKE, &page);
+static int give(const struct arena *arena, struct uffdio_range pages, bool write_protected)
+{
+	struct uffdio_writeprotect writable = { .range = pages };
+	struct uffdio_zeropage zero = { .range = pages };
+
+	return write_protected ? ioctl(arena->uffd, UFFDIO_WRITEPROTECT, &writable) :
+				 ioctl(arena->uffd, UFFDIO_ZEROPAGE, &zero);
+}
+
+/*
+ * Whoever was first, and whatever is mapped there by now: the fault is tried again.
+ * Several pages are refused where they are not all in one mapping; then it is one.
+ */
+static void answer(const struct arena *arena, const struct uffd_msg *msg)
+{
+	bool write_protected = msg->arg.pagefault.flags & UFFD_PAGEFAULT_FLAG_WP;
+	uint64_t at = msg->arg.pagefault.address & -PAGE;
+	uint64_t left = (uintptr_t)arena_at(arena, arena->mem.length) - at;
+	struct uffdio_range page = { .start = at, .len = PAGE };
+	struct uffdio_range pages = {
+		.start = at, .len = left < AT_ONCE * PAGE ? left : AT_ONCE * PAGE,
+	};
+
+	if (give(arena, pages, write_protected) && give(arena, page, write_protected))
+		ioctl(arena->uffd, UFFDIO_WAKE, &page);
 }
 
 static void *handle(void *arg)
@@ -44,7 +56,7 @@ static void *handle(void *arg)
 		if (poll(&wanted, 1, -1) > 0 &&
 		    read(arena->uffd, &msg, sizeof(msg)) == sizeof(msg) &&
 		    msg.event == UFFD_EVENT_PAGEFAULT)
-			answer(arena->uffd, &msg);
+			answer(arena, &msg);
 	}
 	return NULL;
 }
