@@ -6,9 +6,7 @@ import subprocess
 from figures import Unusable
 
 COLOURS = ('#9a9a9a', '#2f6db3', '#d9742b', '#3f9b5b', '#8d5aa8', '#b8a12c')
-TERMINALS = {
-    'svg': 'svg size 820,400 dynamic noenhanced background "white" font "sans-serif,13"',
-    'png': 'pngcairo size 820,400 noenhanced background "white" font "sans-serif,11"'}
+TERMINAL = 'svg size 820,400 dynamic noenhanced background "white" font "sans-serif,13"'
 
 
 def quoted(text):
@@ -24,7 +22,7 @@ def block(name, rows):
 
 
 def gnuplot(path, title, ylabel, script, clauses):
-    head = f'''set terminal {TERMINALS[path.rpartition('.')[2]]}
+    head = f'''set terminal {TERMINAL}
 set output {quoted(path)}
 set title {quoted(title)}
 set ylabel {quoted(ylabel)}

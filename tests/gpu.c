@@ -29,6 +29,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "gpu.h"
 #include "guest.h"
 #include "suite.h"
 
@@ -41,23 +42,7 @@
 #define LENGTH		(PAGES * PAGE)
 #define ROUNDS		200
 
-/* As in the kernel's lib/test_hmm_uapi.h. */
-struct gpu_cmd {
-	uint64_t addr;
-	uint64_t ptr;
-	uint64_t npages;
-	uint64_t cpages;
-	uint64_t faults;
-};
-
-#define GPU_READ		_IOWR('H', 0x00, struct gpu_cmd)
-#define GPU_WRITE		_IOWR('H', 0x01, struct gpu_cmd)
-#define GPU_TO_DEVICE		_IOWR('H', 0x02, struct gpu_cmd)
-#define GPU_TO_SYSTEM		_IOWR('H', 0x03, struct gpu_cmd)
-#define GPU_SNAPSHOT		_IOWR('H', 0x04, struct gpu_cmd)
-#define GPU_EXCLUSIVE		_IOWR('H', 0x05, struct gpu_cmd)
-#define GPU_CHECK_EXCLUSIVE	_IOWR('H', 0x06, struct gpu_cmd)
-
+/* What a snapshot says of a page, as in the kernel's lib/test_hmm_uapi.h. */
 #define GPU_PAGE_ERROR		0xff
 #define GPU_PAGE_KIND(perm)	((perm) & 0xf0)	/* where it is; 0 for the system's */
 #define GPU_PAGE_PRIVATE	0x20

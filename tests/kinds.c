@@ -26,6 +26,7 @@
  * All randomness comes from --seed and the subtest's name.
  */
 #define _GNU_SOURCE
+#include "gpu.h"
 #include "guest.h"
 #include "suite.h"
 
@@ -86,13 +87,6 @@ struct scan_arg {
 #define SCAN_WP_MATCHING	(1 << 0)
 #define SCAN_CHECK_WPASYNC	(1 << 1)
 #define SCAN_IS_WRITTEN		(1 << 1)
-
-/* As in the kernel's lib/test_hmm_uapi.h. */
-struct gpu_cmd {
-	uint64_t addr, ptr, npages, cpages, faults;
-};
-
-#define GPU_TO_DEVICE		_IOWR('H', 0x02, struct gpu_cmd)
 
 /* As in the kernel's mm/gup_test.h. */
 struct gup_test {

@@ -96,6 +96,15 @@ static struct mm_mirror_leaf *leaf_alloc(const struct mm_mirror_table *table,
 	return NULL;
 }
 
+/* Of anonymous memory nobody has to hear, unless it is in the swap cache. */
+static void mark_dirty(struct folio *folio)
+{
+	if (!folio_test_anon(folio) || folio_test_swapcache(folio))
+		folio_mark_dirty(folio);
+	else if (!folio_test_dirty(folio))
+		folio_set_dirty(folio);
+}
+
 /*
  * Invariant 4: what the device did to the page of an entry that goes. It is
  * still mapped by the CPU, whose own dirty bit says nothing of that: a page that
@@ -105,12 +114,8 @@ static void entry_note_use(unsigned long entry)
 {
 	struct folio *folio = page_folio(mm_mirror_entry_page(entry));
 
-	if (!(entry & MM_MIRROR_DIRTY))
-		;
-	else if (!folio_test_anon(folio) || folio_test_swapcache(folio))
-		folio_mark_dirty(folio);
-	else if (!folio_test_dirty(folio))	/* which comes to this */
-		folio_set_dirty(folio);
+	if (entry & MM_MIRROR_DIRTY)
+		mark_dirty(folio);
 	if (entry & MM_MIRROR_USED && !folio_is_zone_device(folio))
 		folio_mark_accessed(folio);
 }

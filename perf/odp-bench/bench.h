@@ -116,6 +116,9 @@ int region_map(struct bench *bench, size_t length);
 int region_register(struct bench *bench);
 int region_close(struct bench *bench);
 
+/* Both, unless an earlier round has. */
+int region_open(struct bench *bench, size_t length);
+
 /* Register any memory so. */
 int register_as(struct bench *bench, struct odp_mr *mr, void *addr, size_t length);
 

@@ -158,13 +158,9 @@ static int run_storm_write(struct bench *bench, double *value)
 	struct storm storm = {};
 	pthread_t thread;
 	uint64_t start;
-	int ret = 0;
+	int ret;
 
-	if (!bench->region.mr.mr) {
-		ret = region_map(bench, SPAN + STORM_SPAN);
-		if (!ret)
-			ret = region_register(bench);
-	}
+	ret = region_open(bench, SPAN + STORM_SPAN);
 	if (ret)
 		return ret;
 	storm.addr = (char *)bench->region.mem.addr + SPAN;

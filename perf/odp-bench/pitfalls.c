@@ -23,9 +23,7 @@ static int stream_open(struct bench *bench)
 
 	if (bench->region.mr.mr)
 		return 0;
-	ret = region_map(bench, MESSAGES * PAGE);
-	if (!ret)
-		ret = region_register(bench);
+	ret = region_open(bench, MESSAGES * PAGE);
 	return ret ? ret : sweep(bench, &stream);
 }
 

@@ -101,6 +101,16 @@ int region_register(struct bench *bench)
 	return register_as(bench, &region->mr, region->mem.addr, region->mem.length);
 }
 
+int region_open(struct bench *bench, size_t length)
+{
+	int ret;
+
+	if (bench->region.mr.mr)
+		return 0;
+	ret = region_map(bench, length);
+	return ret ? ret : region_register(bench);
+}
+
 int region_close(struct bench *bench)
 {
 	int ret = odp_dereg(&bench->region.mr);

@@ -17,17 +17,13 @@ static int run_warm(struct bench *bench, double *value)
 		.depth = bench->test->number,
 	};
 	uint64_t start;
-	int ret = 0;
+	int ret;
 
 	if (s.count > MESSAGES)
 		s.count = MESSAGES;
 	if (!s.count)
 		s.count = 1;
-	if (!bench->region.mr.mr) {
-		ret = region_map(bench, s.count * s.step);
-		if (!ret)
-			ret = region_register(bench);
-	}
+	ret = region_open(bench, s.count * s.step);
 	if (ret)
 		return ret;
 	if (s.op == READ)

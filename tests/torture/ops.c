@@ -6,6 +6,7 @@
  */
 #define _GNU_SOURCE
 #include "torture.h"
+#include "../lib/gpu.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -16,7 +17,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
 #include <sys/socket.h>
@@ -34,17 +34,6 @@
 #define HUGE		(2 * ODP_MIB)
 #define MAX_PIECES	8
 #define MAX_MOVED	64
-
-/* As in the kernel's lib/test_hmm_uapi.h. */
-struct gpu_cmd {
-	uint64_t addr;
-	uint64_t ptr;		/* a copy of what was migrated goes here */
-	uint64_t npages;
-	uint64_t cpages;
-	uint64_t faults;
-};
-
-#define GPU_TO_DEVICE	_IOWR('H', 0x02, struct gpu_cmd)
 
 static const int mtus[PAIRS] = { 4096, 1024, 512, 4096 };
 
