@@ -64,6 +64,7 @@
 
 #define MAX_THREADS	16
 #define PROGRESS_NS	5000000000ULL
+#define ANY_OPS		(UINT64_MAX - KINDS - 1)
 
 static struct options {
 	const char *device;
@@ -204,13 +205,16 @@ static void *run_thread(void *arg)
 
 /* --- noise ---------------------------------------- */
 
-/* Elsewhere in the address space: maps, takes pages, gives them back, forks. */
+/*
+ * Elsewhere in the address space: maps, takes pages, gives them back, forks. Often
+ * enough to meet each operation, seldom enough to leave them the time.
+ */
 static void *make_noise(void *arg)
 {
 	uint64_t rng = *(uint64_t *)arg;
 
 	while (!stop_noise) {
-		size_t length = (1 + odp_random(&rng) % 512) * PAGE;
+		size_t length = (1 + odp_random(&rng) % 64) * PAGE;
 		char *addr = mmap(NULL, length, PROT_READ | PROT_WRITE,
 				  MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 		pid_t pid;
@@ -219,14 +223,14 @@ static void *make_noise(void *arg)
 			memset(addr, 0xee, length);
 			munmap(addr, length);
 		}
-		if (odp_random(&rng) % 8 == 0) {
+		if (odp_random(&rng) % 16 == 0) {
 			pid = fork();
 			if (!pid)
 				_exit(0);
 			if (pid > 0)
 				waitpid(pid, NULL, 0);
 		}
-		usleep(odp_random(&rng) % 20000);
+		usleep(odp_random(&rng) % 50000);
 	}
 	return NULL;
 }
@@ -234,9 +238,8 @@ static void *make_noise(void *arg)
 /* --- a round ---------------------------------------- */
 
 static const char *const vmstat_names[] = {
-	"ksm_swpin_copy", "cow_ksm", "pswpin", "pswpout", "pglazyfreed", "pgmigrate_success", "numa_pages_migrated",
-	"thp_fault_alloc",
-	"thp_collapse_alloc", "thp_split_pmd", "thp_split_page",
+	"ksm_swpin_copy", "cow_ksm", "pswpin", "pswpout", "pglazyfreed", "pgmigrate_success",
+	"numa_pages_migrated", "thp_fault_alloc", "thp_collapse_alloc", "thp_split_pmd", "thp_split_page",
 };
 
 static void read_vmstat(uint64_t *values)
@@ -380,7 +383,7 @@ static void watch(struct torture *threads, pthread_t *ids, unsigned int round, u
 	}
 }
 
-static int run_round(struct odp_dev *dev, unsigned int round, int *number)
+static int run_round(struct odp_dev *dev, unsigned int round, int *number, uint64_t *ops)
 {
 	uint64_t i, begin = odp_now(), before[ARRAY_SIZE(vmstat_names)];
 	uint64_t seed = opt.seed + round - 1;
@@ -420,6 +423,7 @@ static int run_round(struct odp_dev *dev, unsigned int round, int *number)
 	for (i = 0; i < opt.threads; i++)
 		failed += report_thread(&threads[i], round, number);
 	summarize(threads, odp_now() - begin, before);
+	*ops += total_ops(threads);
 	fflush(stdout);
 	for (i = 0; i < opt.threads; i++)
 		close_all(&threads[i]);
@@ -450,9 +454,22 @@ static bool swap_is_on(void)
 	return lines > 1;
 }
 
+/* With both limits: was there time for all operations? */
+static void report_time(uint64_t ops, int number)
+{
+	const uint64_t wanted = opt.rounds * opt.threads * (opt.ops - opt.from);
+
+	printf("ok %d all_operations", number);
+	if (ops < wanted)
+		printf(" # SKIP time was over after %lu of %lu operations", ops, wanted);
+	printf("\n");
+}
+
 static int run_rounds(struct odp_dev *dev)
 {
-	int planned = opt.rounds * opt.threads * KINDS, number = 0, failed = 0;
+	const bool both = opt.seconds && opt.ops < ANY_OPS;
+	int planned = opt.rounds * opt.threads * KINDS + both, number = 0, failed = 0;
+	uint64_t ops = 0;
 	unsigned int round;
 	const char *skip = NULL;
 
@@ -466,8 +483,10 @@ static int run_rounds(struct odp_dev *dev)
 		else if (failed)
 			skip = "a round before has failed";
 		else
-			failed += run_round(dev, round, &number);
+			failed += run_round(dev, round, &number, &ops);
 	}
+	if (both && !skip && !failed && !interrupted)
+		report_time(ops, ++number);
 	while (number < planned) {
 		number++;
 		printf("ok %d not_run_%d # SKIP %s\n", number, number,
@@ -487,7 +506,7 @@ static void usage(FILE *out)
 		"\n"
 		"  --seed N          repeat the stream of this seed (default: from the time)\n"
 		"  --ops N           end each thread after operation N - 1 (default 1000)\n"
-		"  --seconds N       end after N seconds; without --ops only then\n"
+		"  --seconds N       end after N seconds, also before --ops; without --ops only then\n"
 		"  --rounds N        N times, with seeds that count up, on fresh memory\n"
 		"  --threads N       N streams at once, each on its own memory (at most 16)\n"
 		"  --thread N        only the stream of thread N\n"
@@ -537,7 +556,6 @@ static int parse_options(int argc, char **argv)
 		{ "help", no_argument, NULL, 'h' },
 		{}
 	};
-	const uint64_t any = UINT64_MAX - KINDS - 1;
 	bool ok = true;
 	int c;
 
@@ -545,16 +563,16 @@ static int parse_options(int argc, char **argv)
 		switch (c) {
 		case 'd': opt.device = optarg; break;
 		case 's': ok = !odp_parse_number(optarg, 0, UINT64_MAX, &opt.seed); break;
-		case 'o': ok = !odp_parse_number(optarg, 1, any, &opt.ops); break;
+		case 'o': ok = !odp_parse_number(optarg, 1, ANY_OPS, &opt.ops); break;
 		case 'S': ok = !odp_parse_number(optarg, 1, 10000000, &opt.seconds); break;
 		case 'r': ok = !odp_parse_number(optarg, 1, 1000, &opt.rounds); break;
 		case 't': ok = !odp_parse_number(optarg, 1, MAX_THREADS, &opt.threads); break;
 		case 'T': ok = !odp_parse_number(optarg, 0, UINT32_MAX, &opt.only); break;
 		case 'n': opt.noise = true; break;
 		case 'k': ok = parse_kinds(optarg); break;
-		case 'f': ok = !odp_parse_number(optarg, 0, any, &opt.from); break;
-		case 'c': ok = !odp_parse_number(optarg, 1, any, &opt.check_every); break;
-		case 'D': ok = !odp_parse_number(optarg, 0, any, &opt.damage); break;
+		case 'f': ok = !odp_parse_number(optarg, 0, ANY_OPS, &opt.from); break;
+		case 'c': ok = !odp_parse_number(optarg, 1, ANY_OPS, &opt.check_every); break;
+		case 'D': ok = !odp_parse_number(optarg, 0, ANY_OPS, &opt.damage); break;
 		case 'v': opt.trace = true; break;
 		case 'h': usage(stdout); return 1;
 		default: return -1;
@@ -565,7 +583,7 @@ static int parse_options(int argc, char **argv)
 	if (optind < argc)
 		return -1;
 	if (!opt.ops)
-		opt.ops = opt.seconds ? any : opt.from + 1000;
+		opt.ops = opt.seconds ? ANY_OPS : opt.from + 1000;
 	if (opt.only < UINT64_MAX && opt.threads > 1)
 		return odp_fail(2, "--thread is one thread alone, without --threads");
 	return opt.from < opt.ops ? 0 : odp_fail(2, "--from is not before --ops");
