@@ -26,15 +26,20 @@ class Measured:
         """Of a page in messages of this size, or of a message smaller than a page."""
         return self.get(f'warm_{what}', memory, 'odp', size) * PAGE / max(size, PAGE)
 
-    def cpu_touch(self, memory, what='write'):
-        """What it costs the CPU to touch a page first."""
-        return self.get(f'first_{what}_absent', memory, 'none')
+    def has(self, *key):
+        return key in self.results
+
+    def cpu_touch(self, memory, case='first_write_absent'):
+        """What it costs the CPU to touch such a page first; absent, where it has touched it."""
+        what, state = case.split('_')[1:3]
+        return self.get(f'first_{what}_{"swapped" if state == "swapped" else "absent"}', memory,
+                        'none')
 
     def extra_touch(self, memory, size, case='first_write_absent'):
         """First touch by the device over first touch by the CPU."""
         what = case.split('_')[1]
         return (self.get(case, memory, 'odp', size) - self.warm(memory, size, what)) \
-            / self.cpu_touch(memory, what)
+            / self.cpu_touch(memory, case)
 
     def extra_invalidation(self, event, state, memory='anonymous'):
         """ns a page over the same event in memory that is not registered."""
@@ -46,8 +51,9 @@ def beside_stock(warm, stock, memory, mr, sizes):
     """The worst of warm WRITE, READ and SEND here over the stock kernel's, pinned."""
     ratios = [warm.get(f'warm_{what}', memory, mr, size)
               / stock.get(f'warm_{what}', memory, 'pinned', size)
-              for what in ('write', 'read', 'send') for size in sizes]
-    return max((ratio for ratio in ratios if not math.isnan(ratio)), default=math.nan)
+              for what in ('write', 'read', 'send') for size in sizes
+              if warm.has(f'warm_{what}', memory, mr, size)]
+    return math.nan if any(map(math.isnan, ratios)) else max(ratios, default=math.nan)
 
 
 def goals(own, warm, stock):

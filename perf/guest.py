@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import traceback
 
 import figures
 from figures import BUILD, HERE, ROOT, Unusable
@@ -37,6 +38,10 @@ def errors_of(name):
     except KeyboardInterrupt:
         print(f'{name}: interrupted', file=sys.stderr)
         sys.exit(130)
+    except Exception:  # pylint: disable=broad-exception-caught
+        # A bug of these scripts is no verdict on a kernel.
+        traceback.print_exc()
+        sys.exit(UNUSABLE)
 
 
 def split_options(arguments):
@@ -96,6 +101,7 @@ class Boot:
         """The figures, with how it ended."""
         status = self.process.wait()
         if status == USAGE:
+            print('odp-bench takes no such options' + self.messages(), file=sys.stderr)
             sys.exit(USAGE)
         if status in (124, UNUSABLE):
             raise Unusable('the guest did not run to its end' + self.messages())

@@ -131,12 +131,13 @@ static int run_first_cpu(struct bench *bench, double *value)
 const struct bench_case first_cases[] = {
 	FIRST(write, WRITE, absent, ABSENT, MESSAGE, REGISTERED, ANON, SMALL),
 	FIRST(write, WRITE, absent, ABSENT, PER_PAGE, REGISTERED, ANON, ODP_MIB),
-	FIRST(write, WRITE, absent, ABSENT, PER_PAGE, BIT(ODP), ANON, 64 * ODP_KIB, STAGING),
+	FIRST(write, WRITE, absent, ABSENT, PER_PAGE, BIT(ODP), ANON, PAGE, 64 * ODP_KIB, STAGING),
 	FIRST(write, WRITE, absent, ABSENT, PER_PAGE, BIT(ODP), SPECIAL, ODP_MIB),
 	CPU(write, WRITE, absent, ABSENT, ANON | SPECIAL),
 	ALL_ADVISED(write, WRITE, absent, ABSENT),
 	FIRST(read, READ, absent, ABSENT, MESSAGE, BIT(ODP), ANON, SMALL),
-	FIRST(read, READ, absent, ABSENT, PER_PAGE, BIT(ODP), ANON, 64 * ODP_KIB, ODP_MIB, STAGING),
+	FIRST(read, READ, absent, ABSENT, PER_PAGE, BIT(ODP), ANON, PAGE, 64 * ODP_KIB, ODP_MIB,
+	      STAGING),
 	FIRST(read, READ, absent, ABSENT, PER_PAGE, BIT(ODP), MEMFD, ODP_MIB),
 	CPU(read, READ, absent, ABSENT, ANON | MEMFD),
 	ALL_ADVISED(read, READ, absent, ABSENT),
@@ -150,10 +151,10 @@ const struct bench_case first_cases[] = {
 	      STAGING),
 	ALL_ADVISED(read, READ, resident, RESIDENT),
 	FIRST(write, WRITE, swapped, SWAPPED, MESSAGE, BIT(ODP), ANON, SMALL),
-	FIRST(write, WRITE, swapped, SWAPPED, PER_PAGE, BIT(ODP), ANON, ODP_MIB),
+	FIRST(write, WRITE, swapped, SWAPPED, PER_PAGE, BIT(ODP), ANON, PAGE, ODP_MIB),
 	CPU(write, WRITE, swapped, SWAPPED, ANON),
 	FIRST(read, READ, swapped, SWAPPED, MESSAGE, BIT(ODP), ANON, SMALL),
-	FIRST(read, READ, swapped, SWAPPED, PER_PAGE, BIT(ODP), ANON, ODP_MIB),
+	FIRST(read, READ, swapped, SWAPPED, PER_PAGE, BIT(ODP), ANON, PAGE, ODP_MIB),
 	CPU(read, READ, swapped, SWAPPED, ANON),
 	{}
 };

@@ -58,8 +58,11 @@ const struct bench_case warm_cases[] = {
 	ONE("write", WRITE, REGISTERED, ANON, ALL_SIZES),
 	ONE("write", WRITE, BOTH, THP, 64, PAGE, ODP_MIB),
 	ONE("write", WRITE, BOTH, MEMFD, ODP_MIB),
+	/* What first touch in them is beside. */
+	ONE("write", WRITE, BIT(ODP), SPECIAL & ~(THP | MEMFD), ODP_MIB),
 	ONE("read", READ, REGISTERED, ANON, ALL_SIZES),
 	ONE("read", READ, BOTH, THP, PAGE, ODP_MIB),
+	ONE("read", READ, BIT(ODP), MEMFD, ODP_MIB),
 	ONE("send", SEND, REGISTERED, ANON, ALL_SIZES),
 	ONE("send", SEND, BOTH, THP, PAGE, ODP_MIB),
 	STREAM("write", WRITE, REGISTERED, ANON, PAGE, ODP_MIB),
