@@ -238,6 +238,20 @@ static int drop_caches(void)
 }
 
 /*
+ * A page of a file that has lost its place in the page table, or is left in the swap
+ * cache, MADV_PAGEOUT does not find: read, it has a place again.
+ */
+static void map_resident(const struct area *area)
+{
+	const volatile uint8_t *bytes = area->mem.addr;
+	size_t at;
+
+	for (at = 0; at < area->mem.length; at += PAGE)
+		if (guest_count_resident((uint8_t *)area->mem.addr + at, PAGE) == 1)
+			(void)bytes[at];
+}
+
+/*
  * Reclaim all of the area; a file has been written back before. A page that turns out
  * to be dirty, is on its way from one list to another or under writeback takes another
  * turn, and so does one that was written to swap: it only is cache then, which the
@@ -270,10 +284,9 @@ static int page_out(const struct ctx *ctx, const struct area *area)
 		if (waited > SETTLE_MS)
 			return odp_fail(EBUSY, "reclaim leaves %ld of %zu pages in memory", left,
 					area_pages(area));
-		/*
-		 * What has lost its place in the page table, and stayed for another reason,
-		 * MADV_PAGEOUT does not find again. The first fails where it finds less.
-		 */
+		if (area->mem.fd >= 0 && waited > CACHE_MS)
+			map_resident(area);
+		/* The first fails where it finds less. */
 		if (ctx->group)
 			guest_group_write(ctx->group, "memory.reclaim", "4M");
 		else
