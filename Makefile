@@ -39,7 +39,7 @@ demo: tree userspace ## RDMA to and from unpinned memory, every byte verified
 	@tests/vm/run --pmem 512M --memory 2G -- $(BUILD)/bin/odp-demo
 smoke: $(PREPARE) ## the quick tests, under 5 minutes once built
 	@$(RUN) --stage smoke
-check: $(PREPARE) $(DEBUG) ## all tests for a landing, under an hour from nothing
+check: $(PREPARE) $(DEBUG) ## all tests for a landing, an hour or more from nothing
 	@$(RUN) --stage check
 check-long: $(PREPARE) $(DEBUG) $(KCSAN) ## what does not fit into check as well: hours
 	@$(RUN) --stage long

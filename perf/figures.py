@@ -16,6 +16,7 @@ PERF = os.path.join(BUILD, 'perf')
 RESAMPLES = 1000
 
 Key = collections.namedtuple('Key', 'case memory mr size')
+RESULT = {*Key._fields, 'value', 'samples', 'error'}
 
 
 class Unusable(Exception):
@@ -34,10 +35,12 @@ def load(path):
     try:
         with open(path, encoding='utf-8') as file:
             data = json.load(file)
-        by_key(data)
+        for record, needed in ((data, {'clock'}), *((result, RESULT) for result in data['results'])):
+            if not needed <= record.keys():
+                raise KeyError(*needed - record.keys())
     except (OSError, ValueError) as error:
         raise Unusable(f'{path}: {error}') from error
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         raise Unusable(f'{path}: these are not figures of perf/run: {error!r}') from error
     return data
 
